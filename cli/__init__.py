@@ -1,0 +1,1 @@
+"""The command `mine`: builds the pieces from the configuration, calls the story, prints."""
