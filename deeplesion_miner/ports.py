@@ -63,6 +63,12 @@ class Archive(Protocol):
     def transfers(self, listing: StudyListing) -> Transfers:
         """What was moved for this study since its listing, and what was not."""
 
+    def set_aside(self) -> tuple[Unreadable, ...]:
+        """Objects that could not be assigned to a study (a folder's broken files); () for a PACS."""
+
+    def close(self) -> None:
+        """Releases associations and files; the archive is not used afterwards."""
+
 
 class PngStage(Protocol):
     """Where encoded slices wait for the dataset (working folder, content-addressed)."""
@@ -83,6 +89,9 @@ class Ledger(Protocol):
     def record_failure(self, study: StudyRef, error: str) -> None:
         """Notes that a study could not be mined now; it will be tried again by the next run."""
 
+    def record_set_aside(self, objects: Iterable[Unreadable]) -> None:
+        """Replaces the list of objects that belong to no study."""
+
     def outcomes(self) -> Iterator[StudyOutcome]:
         """Every study's outcome, sorted by StudyInstanceUID."""
 
@@ -95,9 +104,28 @@ class Ledger(Protocol):
     def series_index(self, study_id: str, series_ids: Iterable[str]) -> Mapping[str, int]:
         """1-based indices of a study's series; new ones are appended in the given order."""
 
+    def record_crosswalk(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Remembers (public id, kind, original identifier): the only way back, never inside a dataset."""
+
 
 class Sink(Protocol):
     """A dataset folder being written."""
 
     def write(self, samples: Iterable[Sample]) -> str:
         """Writes everything, the manifest last, and returns its digest. A crash leaves no half-written dataset."""
+
+
+class Progress(Protocol):
+    """Who watches a run: a bar on a terminal, a log, a test."""
+
+    def found(self, studies: int) -> None:
+        """So many studies are to be mined."""
+
+    def skipped(self, study: StudyRef) -> None:
+        """The study is known and unchanged."""
+
+    def mined(self, outcome: StudyOutcome) -> None:
+        """The study's outcome is durable."""
+
+    def failed(self, study: StudyRef, error: str) -> None:
+        """The study could not be mined now."""
