@@ -1,0 +1,141 @@
+"""From the ledger to the dataset: indices, the population rule, the door, the sink. Deterministic and repeatable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from deeplesion_miner.deidentify import DeidentifyOptions, Indices, PublicIds, crosswalk, deidentify
+from deeplesion_miner.errors import SumsDoNotHold
+from deeplesion_miner.filters import Rules
+from deeplesion_miner.outliers import population_outliers
+from deeplesion_miner.ports import Ledger, Sink
+from deeplesion_miner.pseudonyms import Pseudonyms
+from deeplesion_miner.records import Sample
+from deeplesion_miner.types import Note, Rejected, StudyOutcome
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How a dataset is made from what the ledger knows."""
+
+    rules: Rules = field(default_factory=Rules)
+    deidentification: DeidentifyOptions = field(default_factory=DeidentifyOptions)
+
+
+@dataclass(frozen=True)
+class BuildSummary:
+    """What was written."""
+
+    lesions: int
+    slices: int
+    bookmarks: int
+    rejected: int
+    digest: str
+
+
+def build(ledger: Ledger, sink: Sink, pseudonyms: Pseudonyms, settings: BuildSettings) -> BuildSummary:
+    """Writes the dataset of everything in the ledger and remembers the way back; returns its digest.
+
+    Raises SumsDoNotHold where bookmarks, rows and verdicts do not add up.
+    """
+    outcomes = list(ledger.outcomes())
+    noisy = _noisy(outcomes, settings.rules)
+    if settings.rules.drop_noisy:
+        outcomes = [_without(outcome, noisy) for outcome in outcomes]
+    indices = _indices(ledger, pseudonyms, outcomes)
+    samples = [
+        deidentify(
+            outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), noisy, settings.deidentification
+        )
+        for outcome in outcomes
+    ]
+    summary = _sums(outcomes, samples)
+    # The way back exists before anything that needs it is public.
+    ledger.record_crosswalk(
+        (row.public_id, row.kind, row.original) for outcome in outcomes for row in crosswalk(outcome, pseudonyms)
+    )
+    return replace(summary, digest=sink.write(samples))
+
+
+def _noisy(outcomes: Iterable[StudyOutcome], rules: Rules) -> Mapping[str, Note]:
+    """Flags of the population rule by bookmark key, over the whole dataset."""
+    lesions = {p.kept.bookmark.key: p.kept.lesion for outcome in outcomes for p in outcome.placed}
+    return population_outliers(lesions, rules)
+
+
+def _without(outcome: StudyOutcome, noisy: Mapping[str, Note]) -> StudyOutcome:
+    """The outcome with outliers of the population turned into rejections (on request only)."""
+    dropped = [p for p in outcome.placed if p.kept.bookmark.key in noisy]
+    kept = tuple(p for p in outcome.placed if p.kept.bookmark.key not in noisy)
+    rejected = tuple(
+        Rejected(p.kept.bookmark, "population_outlier", noisy[p.kept.bookmark.key].facts) for p in dropped
+    )
+    ranges: dict[str, set[tuple[int, int]]] = {}
+    for lesion in kept:
+        ranges.setdefault(lesion.stack_key, set()).add(lesion.slice_range)
+    stacks = tuple(
+        replace(
+            stack,
+            slices=tuple(s for s in stack.slices if any(a <= s.slice_number <= b for a, b in ranges[stack.key])),
+        )
+        for stack in outcome.stacks
+        if stack.key in ranges
+    )
+    return replace(outcome, placed=kept, rejected=outcome.rejected + rejected, stacks=stacks)
+
+
+def _indices(ledger: Ledger, pseudonyms: Pseudonyms, outcomes: Sequence[StudyOutcome]) -> dict[str, Indices]:
+    """Numbers of studies with kept lesions: patients by pseudonym, studies by date, series by number.
+
+    What got a number before keeps it (the ledger remembers).
+    """
+    by_patient: dict[str, list[StudyOutcome]] = {}
+    for outcome in outcomes:
+        if outcome.placed:
+            by_patient.setdefault(PublicIds(pseudonyms, outcome.patient).patient_id, []).append(outcome)
+    patients = ledger.patient_index(sorted(by_patient))
+    found: dict[str, Indices] = {}
+    for patient_id, studies in by_patient.items():
+        ids = {o.study.study_instance_uid: PublicIds(pseudonyms, o.patient) for o in studies}
+        ordered = sorted(
+            studies,
+            key=lambda o: (o.patient.study_date, o.patient.study_time, ids[o.study.study_instance_uid].study_id),
+        )
+        numbers = ledger.study_index(patient_id, [ids[o.study.study_instance_uid].study_id for o in ordered])
+        for outcome in ordered:
+            own = ids[outcome.study.study_instance_uid]
+            stacks = sorted(
+                outcome.stacks,
+                key=lambda s: (math.inf if s.series_number is None else s.series_number, own.series(s.key)),
+            )
+            series = ledger.series_index(own.study_id, [own.series(stack.key) for stack in stacks])
+            found[outcome.study.study_instance_uid] = Indices(
+                patients[patient_id],
+                numbers[own.study_id],
+                {stack.key: series[own.series(stack.key)] for stack in stacks},
+            )
+    return found
+
+
+def _sums(outcomes: Sequence[StudyOutcome], samples: Sequence[Sample]) -> BuildSummary:
+    """Bookmarks found = kept + rejected; lesions kept = rows written; every row has its key slice."""
+    bookmarks = [record for sample in samples for record in sample.bookmarks]
+    lesions = [record for sample in samples for record in sample.lesions]
+    slices = [record for sample in samples for record in sample.slices]
+    kept = sum(len(outcome.placed) for outcome in outcomes)
+    rejected = sum(len(outcome.rejected) for outcome in outcomes)
+    files = {record.file_name for record in slices}
+    if not (
+        len(bookmarks) == kept + rejected
+        and len(lesions) == kept
+        and len({record.bookmark_id for record in bookmarks}) == len(bookmarks)
+        and len(files) == len(slices)
+        and all(record.file_name in files for record in lesions)
+    ):
+        raise SumsDoNotHold(
+            f"{kept} kept and {rejected} rejected bookmarks gave {len(lesions)} rows, {len(bookmarks)} bookmark "
+            f"rows and {len(slices)} slices ({len(files)} files)"
+        )
+    return BuildSummary(len(lesions), len(slices), len(bookmarks), rejected, digest="")
