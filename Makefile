@@ -1,0 +1,70 @@
+# make demo         mines phantom patients out of an archive of its own into ./demo: nothing else is needed
+# make test         lint and all tests
+# make lint         ruff, mypy --strict, import contracts
+# make coverage     the core's line coverage, without the real data beside the checkout
+# make experiments  the long experiments, e.g. the whole DeepLesion replay
+# make bench        the whole job against plain scripts that do the same
+# make docs         writes the pages that are generated from schemas/
+# make clean        removes the environment, caches and what demo and bench wrote
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules --warn-undefined-variables
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+DEMO_FLAGS ?=
+PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
+
+.PHONY: demo test lint coverage experiments bench docs clean system
+
+demo: $(VENV)/ready-tool
+	rm -rf demo
+	$(BIN)/mine demo --out demo $(DEMO_FLAGS)
+
+test: lint system
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(VENV)/ready-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+coverage: $(VENV)/ready-test
+	$(BIN)/python -m pytest -q -m "not real and not servers" tests/deeplesion_miner tests/story \
+	  --cov=deeplesion_miner --cov-report=term-missing:skip-covered --cov-fail-under=98
+
+experiments: $(VENV)/ready-test system
+	DLM_EXPERIMENTS=whole $(BIN)/python -m pytest -s --timeout=7200 tests/experiments $(PYTEST_FLAGS)
+
+bench: $(VENV)/ready-bench
+	$(BIN)/python benchmarks/import_job.py $(BENCH_FLAGS)
+
+docs: $(VENV)/ready-test
+	$(BIN)/python docs/generate.py
+
+system:
+	@.ci/install || echo "tests that need what is not installed skip, with a word"
+
+clean:
+	rm -rf $(VENV) demo build dist benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .coverage .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/ready-tool: pyproject.toml constraints.txt
+	PYTHON=$(PYTHON) .ci/venv $(VENV)
+	$(PIP) install --quiet -c constraints.txt -e .
+	touch $@
+
+$(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/ready-tool
+	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	touch $@
+
+$(VENV)/ready-bench: benchmarks/requirements.txt | $(VENV)/ready-test
+	$(PIP) install --quiet -c constraints.txt -r benchmarks/requirements.txt
+	touch $@
