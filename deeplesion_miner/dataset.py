@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from deeplesion_miner.deidentify import DeidentifyOptions, Indices, PublicIds, crosswalk, deidentify
 from deeplesion_miner.errors import SumsDoNotHold
-from deeplesion_miner.filters import Rules
-from deeplesion_miner.outliers import population_outliers
+from deeplesion_miner.outliers import judge_population
 from deeplesion_miner.ports import Ledger, Sink
 from deeplesion_miner.pseudonyms import Pseudonyms
 from deeplesion_miner.records import Sample
-from deeplesion_miner.types import Note, Rejected, StudyOutcome
+from deeplesion_miner.rules import Rules
+from deeplesion_miner.types import Kept, Rejected, StudyOutcome, Verdict
 
 
 @dataclass(frozen=True)
@@ -40,15 +40,10 @@ def build(ledger: Ledger, sink: Sink, pseudonyms: Pseudonyms, settings: BuildSet
 
     Raises SumsDoNotHold where bookmarks, rows and verdicts do not add up.
     """
-    outcomes = list(ledger.outcomes())
-    noisy = _noisy(outcomes, settings.rules)
-    if settings.rules.drop_noisy:
-        outcomes = [_without(outcome, noisy) for outcome in outcomes]
+    outcomes = _judged_as_population(list(ledger.outcomes()), settings.rules)
     indices = _indices(ledger, pseudonyms, outcomes)
     samples = [
-        deidentify(
-            outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), noisy, settings.deidentification
-        )
+        deidentify(outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), settings.deidentification)
         for outcome in outcomes
     ]
     summary = _sums(outcomes, samples)
@@ -59,21 +54,22 @@ def build(ledger: Ledger, sink: Sink, pseudonyms: Pseudonyms, settings: BuildSet
     return replace(summary, digest=sink.write(samples))
 
 
-def _noisy(outcomes: Iterable[StudyOutcome], rules: Rules) -> Mapping[str, Note]:
-    """Flags of the population rule by bookmark key, over the whole dataset."""
-    lesions = {p.kept.bookmark.key: p.kept.lesion for outcome in outcomes for p in outcome.placed}
-    return population_outliers(lesions, rules)
+def _judged_as_population(outcomes: Sequence[StudyOutcome], rules: Rules) -> list[StudyOutcome]:
+    """The outcomes with the population rule's flags, or with its rejections where they are asked for."""
+    verdicts = judge_population([p.kept for outcome in outcomes for p in outcome.placed], rules)
+    by_key = {verdict.bookmark.key: verdict for verdict in verdicts}
+    return [_with_verdicts(outcome, by_key) for outcome in outcomes]
 
 
-def _without(outcome: StudyOutcome, noisy: Mapping[str, Note]) -> StudyOutcome:
-    """The outcome with outliers of the population turned into rejections (on request only)."""
-    dropped = [p for p in outcome.placed if p.kept.bookmark.key in noisy]
-    kept = tuple(p for p in outcome.placed if p.kept.bookmark.key not in noisy)
-    rejected = tuple(
-        Rejected(p.kept.bookmark, "population_outlier", noisy[p.kept.bookmark.key].facts) for p in dropped
-    )
+def _with_verdicts(outcome: StudyOutcome, verdicts: Mapping[str, Verdict]) -> StudyOutcome:
+    """The outcome with new verdicts for its placed lesions; slices that no lesion needs any more are left out."""
+    judged = [(placed, verdicts[placed.kept.bookmark.key]) for placed in outcome.placed]
+    placed = tuple(replace(lesion, kept=verdict) for lesion, verdict in judged if isinstance(verdict, Kept))
+    rejected = tuple(verdict for _, verdict in judged if isinstance(verdict, Rejected))
+    if not rejected:
+        return replace(outcome, placed=placed)
     ranges: dict[str, set[tuple[int, int]]] = {}
-    for lesion in kept:
+    for lesion in placed:
         ranges.setdefault(lesion.stack_key, set()).add(lesion.slice_range)
     stacks = tuple(
         replace(
@@ -83,7 +79,7 @@ def _without(outcome: StudyOutcome, noisy: Mapping[str, Note]) -> StudyOutcome:
         for stack in outcome.stacks
         if stack.key in ranges
     )
-    return replace(outcome, placed=kept, rejected=outcome.rejected + rejected, stacks=stacks)
+    return replace(outcome, placed=placed, rejected=outcome.rejected + rejected, stacks=stacks)
 
 
 def _indices(ledger: Ledger, pseudonyms: Pseudonyms, outcomes: Sequence[StudyOutcome]) -> dict[str, Indices]:

@@ -14,6 +14,7 @@ from functools import cache
 
 import schemas
 from deeplesion_miner import deeplesion, geometry
+from deeplesion_miner.outliers import possibly_noisy
 from deeplesion_miner.pseudonyms import Pseudonyms
 from deeplesion_miner.reasons import message
 from deeplesion_miner.records import BookmarkRecord, LesionRecord, Sample, SliceRecord
@@ -22,7 +23,6 @@ from deeplesion_miner.types import (
     Bookmark,
     Code,
     Kept,
-    Note,
     PatientFacts,
     PlacedLesion,
     Rejected,
@@ -96,20 +96,15 @@ def deidentify(
     outcome: StudyOutcome,
     pseudonyms: Pseudonyms,
     indices: Indices | None,
-    noisy: Mapping[str, Note],
     options: DeidentifyOptions,
 ) -> Sample:
-    """The public part of one study.
-
-    `indices` is None for a study without kept lesions; `noisy` holds the flags of the population rule by
-    bookmark key.
-    """
+    """The public part of one study; `indices` is None for a study without kept lesions."""
     ids = PublicIds(pseudonyms, outcome.patient)
     if indices is None:
         return Sample((), (), tuple(_rejected_record(r, ids) for r in outcome.rejected))
     stacks = {stack.key: stack for stack in outcome.stacks}
     lesions = tuple(
-        _lesion_record(lesion, stacks[lesion.stack_key], outcome.patient, ids, pseudonyms, indices, noisy, options)
+        _lesion_record(lesion, stacks[lesion.stack_key], outcome.patient, ids, pseudonyms, indices, options)
         for lesion in outcome.placed
     )
     keys = {(lesion.stack_key, lesion.slice_number) for lesion in outcome.placed}
@@ -119,7 +114,7 @@ def deidentify(
         for stack in outcome.stacks
         for image in stack.slices
     )
-    bookmarks = tuple(_kept_record(lesion.kept, ids, _codes(lesion, noisy)) for lesion in outcome.placed)
+    bookmarks = tuple(_kept_record(lesion.kept, ids, _codes(lesion.kept)) for lesion in outcome.placed)
     return Sample(lesions, slices, bookmarks + tuple(_rejected_record(r, ids) for r in outcome.rejected))
 
 
@@ -149,14 +144,12 @@ def _lesion_record(
     ids: PublicIds,
     pseudonyms: Pseudonyms,
     indices: Indices,
-    noisy: Mapping[str, Note],
     options: DeidentifyOptions,
 ) -> LesionRecord:
     lesion, header, bookmark = placed.kept.lesion, placed.kept.lesion.header, placed.kept.bookmark
     series_index = indices.series[stack.key]
     location = _location(placed)
     window_low, window_high = header.window if header.window is not None else (None, None)
-    codes = _codes(placed, noisy)
     return LesionRecord(
         lesion_id=ids.lesion(bookmark.key),
         bookmark_id=ids.bookmark(bookmark.key),
@@ -199,14 +192,10 @@ def _lesion_record(
         dialect=bookmark.source.dialect,
         writer=bookmark.source.writer,
         off_plane_mm=lesion.off_plane_mm,
-        notes=codes,
-        possibly_noisy=not NOISY_FLAGS.isdisjoint(codes),
+        notes=_codes(placed.kept),
+        possibly_noisy=possibly_noisy(placed.kept.notes),
         split=split_of(pseudonyms.fraction_digest("split", ids.patient_id)),
     )
-
-
-NOISY_FLAGS = frozenset({"population_outlier", "extent_over_long", "narrow_window"})
-"""Flags that set Possibly_noisy."""
 
 
 def file_name(patient_index: int, study_index: int, series_index: int, slice_number: int) -> str:
@@ -270,10 +259,8 @@ def _rejected_record(rejected: Rejected, ids: PublicIds) -> BookmarkRecord:
 # --- values ----------------------------------------------------------------------------------------------
 
 
-def _codes(placed: PlacedLesion, noisy: Mapping[str, Note]) -> tuple[str, ...]:
-    codes = {note.code for note in (*placed.kept.notes, *placed.kept.lesion.notes)}
-    flag = noisy.get(placed.kept.bookmark.key)
-    return tuple(sorted(codes | ({flag.code} if flag else set())))
+def _codes(kept: Kept) -> tuple[str, ...]:
+    return tuple(sorted({note.code for note in (*kept.notes, *kept.lesion.notes)}))
 
 
 def _location(placed: PlacedLesion) -> tuple[float, float] | None:

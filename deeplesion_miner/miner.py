@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from threading import local
 
 from deeplesion_miner.errors import ArchiveError, SumsDoNotHold
-from deeplesion_miner.filters import Rules, judge
+from deeplesion_miner.filters import judge
 from deeplesion_miner.merge import merge
 from deeplesion_miner.placing import place
 from deeplesion_miner.ports import Archive, Ledger, PngStage, Progress
+from deeplesion_miner.rules import Rules
 from deeplesion_miner.types import (
     Bookmark,
     ImageHeader,
@@ -174,10 +175,10 @@ def _frame(frames: Sequence[ImageHeader], ref: ImageRef) -> ImageHeader | Unread
 
 def _patient(read: Sequence[ObjectReading], listing: StudyListing) -> PatientFacts:
     """Patient and date as the first measurement object (by SOP Instance UID) says; else as listed."""
+    study = listing.study
     named = [reading.patient for reading in read if reading.patient.patient_id]
     if named:
-        return named[0]
-    study = listing.study
+        return replace(named[0], study_instance_uid=study.study_instance_uid)
     return PatientFacts(study.study_instance_uid, patient_id=study.patient_id, study_date=study.study_date)
 
 
