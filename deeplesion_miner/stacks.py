@@ -11,6 +11,7 @@ import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -144,10 +145,7 @@ def _by_instance_number(
     direction = _direction(_of_stack(keys, headers), usable)
     if direction is None:
         return None
-    if direction > 0:
-        numbers = dict(usable)
-    else:
-        numbers = {uid: len(ordered) - index for uid, index in place.items()}
+    numbers = usable if direction > 0 else {uid: len(ordered) - index for uid, index in place.items()}
     named = {f"{uid}#1": number for uid, number in numbers.items()}
     first = _finish(lesions, _Numbered(named, headers | keys), "instance_number" if direction > 0 else "rank")
     inside = {uid for uid, n in numbers.items() if any(low <= n <= high for low, high in first.ranges.values())}
@@ -167,7 +165,7 @@ def _direction(members: Sequence[ImageHeader], usable: Mapping[str, int]) -> int
     A stack of one slice has no direction: +1.
     """
     signs = set()
-    for upper, lower in zip(members, members[1:], strict=False):
+    for upper, lower in pairwise(members):
         if geometry.head_to_feet_mm(_plane(lower)) - geometry.head_to_feet_mm(_plane(upper)) < SAME_POSITION_MM:
             return None
         signs.add(usable[lower.ref.sop_instance_uid] > usable[upper.ref.sop_instance_uid])
@@ -220,7 +218,7 @@ def _steps_mm(by_number: Sequence[tuple[int, float]], key_number: int) -> list[f
     around = by_number[max(0, index - 1) : index + 2]
     return [
         (lower_mm - upper_mm) / (lower - upper)
-        for (upper, upper_mm), (lower, lower_mm) in zip(around, around[1:], strict=False)
+        for (upper, upper_mm), (lower, lower_mm) in pairwise(around)
         if lower > upper
     ]
 
