@@ -5,6 +5,7 @@ A test compares the pages with what this module makes, so that they cannot grow 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import schemas
@@ -40,9 +41,36 @@ def reasons_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+def columns_page() -> str:
+    """The page of all columns, from `schemas/dataset.toml`."""
+    dataset = schemas.load("dataset")
+    lines = [
+        "# Columns",
+        "",
+        "Written by `make docs` from `schemas/dataset.toml`, from which the writer, the card and `mine check` take",
+        f"them, too. Schema version {dataset['schema_version']}. Pixels: {dataset['pixel_convention']}.",
+        "",
+        "The last column says what kind of information a field is:",
+        "",
+    ]
+    lines += [f"- **{name}**: {meaning}." for name, meaning in dataset["privacy"].items()]
+    for name, table in dataset["tables"].items():
+        lines += ["", f"## {name}.parquet", "", f"{table['meaning']} Sorted by {', '.join(table['order'])}.", ""]
+        lines += ["| column | type | unit | meaning | DL_info.csv | kind |", "| --- | --- | --- | --- | --- | --- |"]
+        lines += [column_row(column, facts) for column, facts in table["columns"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def column_row(name: str, facts: Mapping[str, str]) -> str:
+    """One row of a table of columns; '?' after a type says that the value may be null."""
+    kind = facts["type"] + ("?" if facts["nullable"] else "")
+    public = f"`{facts['dl_info']}`" if "dl_info" in facts else ""
+    return f"| `{name}` | {kind} | {facts['unit']} | {facts['meaning']} | {public} | {facts['privacy']} |"
+
+
 def pages() -> dict[str, str]:
     """Every generated page: name below docs/ and text."""
-    return {"reasons.md": reasons_page()}
+    return {"reasons.md": reasons_page(), "columns.md": columns_page()}
 
 
 if __name__ == "__main__":
