@@ -1,0 +1,48 @@
+"""Where an archive is: ``AET@host:port``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+from deeplesion_miner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Address:
+    """A DICOM application entity on the network."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The address written as ``AET@host:port``; an IPv6 host stands in brackets. Raises `ConfigError`."""
+        title, at, place = text.strip().rpartition("@")
+        host, colon, port = place.rpartition(":")
+        if not at or not colon:
+            raise ConfigError(f"archive address {text!r}: expected AET@host:port, for instance PACS@10.0.0.5:104")
+        host = host.removeprefix("[").removesuffix("]")
+        if not host or any(character.isspace() for character in host):
+            raise ConfigError(f"archive address {text!r}: the host {host!r} is empty or holds a space")
+        if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
+            raise ConfigError(f"archive address {text!r}: the port {port!r} is not a number from 1 to 65535")
+        return cls(ae_title(title), host, int(port))
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.ae_title}@{host}:{self.port}"
+
+
+def ae_title(text: str) -> str:
+    """The application entity title without outer spaces (PS3.5 table 6.2-1, AE). Raises `ConfigError`.
+
+    Case is kept: most archives compare titles to the letter.
+    """
+    title = text.strip(" ")
+    if not 1 <= len(title) <= 16:
+        raise ConfigError(f"AE title {text!r}: {len(title)} characters; from 1 to 16 are allowed")
+    if not all(" " <= character <= "~" and character != "\\" for character in title):
+        raise ConfigError(f"AE title {text!r}: only printable ASCII without backslash is allowed")
+    return title
