@@ -46,6 +46,12 @@ def test_the_import_contracts_notice_a_broken_wall(tmp_path: Path, where: str, l
     assert "BROKEN" in done.stdout
 
 
+def test_the_core_knows_numpy_and_the_standard_library_only() -> None:
+    allowed = (sys.stdlib_module_names - {"sqlite3", "socket", "subprocess"}) | {"numpy", "deeplesion_miner", "schemas"}
+    core = {path: tree for path, tree in modules().items() if path.startswith(("deeplesion_miner/", "schemas/"))}
+    assert {path: imported(tree) - allowed for path, tree in core.items() if imported(tree) - allowed} == {}
+
+
 def test_sql_lives_in_the_ledger_only() -> None:
     using = {path for path, tree in modules().items() if "sqlite3" in imported(tree)}
     assert {path for path in using if not path.startswith("dataset_builder/ledger")} == set()
