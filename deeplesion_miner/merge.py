@@ -57,9 +57,11 @@ def _by_predecessor(verdicts: Sequence[Verdict]) -> tuple[Links, Links]:
     """Bookmarks of replaced documents, and bookmarks of the documents that replace them."""
     sources = {v.bookmark.source.sop_instance_uid: v.bookmark.source for v in verdicts}
     named = {uid: {p for p in source.predecessors if p in sources and p != uid} for uid, source in sources.items()}
+    reached = {uid: _reachable(named, uid) for uid in sources}
+    # Of documents that name one another the newest is left.
     replaces = {
-        uid: {p for p in before if uid not in _reachable(named, p) or _age(sources[uid]) > _age(sources[p])}
-        for uid, before in named.items()
+        uid: {p for p in before if uid not in reached[p] or _age(sources[uid]) > _age(sources[p])}
+        for uid, before in reached.items()
     }
     replaced = {p for before in replaces.values() for p in before}
     of_document = [(v.bookmark.key, v.bookmark.source.sop_instance_uid) for v in verdicts]
@@ -70,7 +72,7 @@ def _by_predecessor(verdicts: Sequence[Verdict]) -> tuple[Links, Links]:
 
 
 def _reachable(edges: Mapping[str, set[str]], start: str) -> set[str]:
-    """Everything that can be reached; cycles end. Documents that name one another are decided by their age."""
+    """Everything that can be reached, `start` too if it lies on a cycle."""
     seen: set[str] = set()
     waiting = [start]
     while waiting:
