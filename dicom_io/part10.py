@@ -1,0 +1,191 @@
+"""Reads DICOM files and received objects (PS3.10), good or bad: a data set or the reason why not, never an exception."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filereader import read_dataset
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from deeplesion_miner.types import Unreadable
+from dicom_io.attributes import DECODING_ERRORS, quiet, text
+from dicom_io.structure import (
+    LONG_VRS,
+    SHORT_VRS,
+    BrokenStructure,
+    Encoding,
+    after_meta,
+    at_pixels,
+    build,
+    never,
+    survey,
+)
+
+PREAMBLE_BYTES = 128
+EXPLICIT_LITTLE = Encoding(implicit=False, little=True)
+MAX_PYDICOM_DEPTH = 32
+"""pydicom reads nested sequences by recursion: what nests deeper is read without it."""
+MAX_DEPTH = 100_000
+"""A content tree deeper than this is an attack, not a report."""
+MAX_INFLATED_BYTES = 1 << 30
+"""A deflated data set that grows beyond this is not inflated further."""
+FIRST_GROUPS = frozenset({0x0002, 0x0004, 0x0008})
+"""A data set without file meta information begins with one of these groups (PS3.5 section 7.1, PS3.3 annex C)."""
+STATED = {
+    ImplicitVRLittleEndian: Encoding(True, True),
+    ExplicitVRLittleEndian: Encoding(False, True),
+    DeflatedExplicitVRLittleEndian: Encoding(False, True),
+    ExplicitVRBigEndian: Encoding(False, False),
+}
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Where the data set begins and what its file meta information says."""
+
+    meta: FileMetaDataset
+    start: int
+
+
+class _SetAside(Exception):
+    """Ends the reading of one object; becomes an Unreadable."""
+
+    def __init__(self, why: str, detail: str) -> None:
+        super().__init__(detail)
+        self.why = why
+
+
+def read(path_or_bytes: Path | str | bytes, *, pixels: bool = True, source: str = "") -> Dataset | Unreadable:
+    """The data set of a DICOM file, or Unreadable with the reason; it always has `file_meta.TransferSyntaxUID`.
+
+    `pixels=False` stops before the pixel data, so that a file that is truncated there is still read. `source`
+    names the object in an Unreadable, by default its path. Files without preamble or file meta information are
+    read where they look like a data set. Raises OSError where the file itself cannot be opened.
+    """
+    data = path_or_bytes if isinstance(path_or_bytes, bytes) else Path(path_or_bytes).read_bytes()
+    named = source or ("" if isinstance(path_or_bytes, bytes) else str(path_or_bytes))
+    with quiet():
+        try:
+            return _read(data, at_pixels if not pixels else never)
+        except _SetAside as problem:
+            return Unreadable(named, problem.why, detail=str(problem))
+
+
+def _read(data: bytes, stop: Callable[[int], bool]) -> Dataset:
+    found = _find(data)
+    syntax = UID(text(found.meta, "TransferSyntaxUID"))
+    start = found.start
+    if syntax == DeflatedExplicitVRLittleEndian:
+        data, start = _inflated(data[start:]), 0
+    encoding = _encoding(data, start, syntax)
+    ds = _data_set(data, start, encoding, stop)
+    if not syntax:
+        found.meta.TransferSyntaxUID = _syntax_found_out(ds, encoding)
+    ds.file_meta = found.meta
+    return ds
+
+
+def _find(data: bytes) -> _Found:
+    """The file meta information and where the data set begins; not_dicom where nothing looks like either."""
+    if data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM":
+        start = PREAMBLE_BYTES + 4
+    elif data[:4] == b"DICM":
+        start = 4
+    elif _looks_like_a_data_set(data):
+        start = 0
+    else:
+        raise _SetAside("not_dicom", "there is no 'DICM' at byte 128, and the first bytes are no data element")
+    if len(data) == start:
+        raise _SetAside("truncated", "nothing follows the preamble; copy or fetch the file again")
+    group = data[start : start + 2]
+    if group != b"\x02\x00":
+        return _Found(FileMetaDataset(), start)
+    encoding = EXPLICIT_LITTLE if data[start + 4 : start + 6].isalpha() else Encoding(True, True)
+    end = _surveyed(data, start, encoding, after_meta)[0]
+    meta = _data_set(data[:end], start, encoding, never)
+    return _Found(FileMetaDataset(meta), end)
+
+
+def _looks_like_a_data_set(data: bytes) -> bool:
+    """The first element belongs where a data set begins, and its VR or length is possible."""
+    if len(data) < 8:
+        return False
+    for order in "<>":
+        group, element, length = struct.unpack_from(f"{order}HHI", data)
+        vr = data[4:6]
+        if group in FIRST_GROUPS and element <= 0x0120 and (vr in SHORT_VRS | LONG_VRS or length <= len(data) - 8):
+            return True
+    return False
+
+
+def _encoding(data: bytes, start: int, syntax: UID) -> Encoding:
+    """As the transfer syntax says; without one, as the first element looks."""
+    if syntax in STATED:
+        return STATED[syntax]
+    if syntax:
+        return EXPLICIT_LITTLE  # PS3.5 A.4: every encapsulated syntax; private ones that are not will not parse
+    if len(data) < start + 8:
+        raise _SetAside("no_transfer_syntax", "TransferSyntaxUID (0002,0010) is missing, and so is the data set")
+    explicit = data[start + 4 : start + 6] in SHORT_VRS | LONG_VRS
+    (group,) = struct.unpack_from("<H", data, start)
+    return Encoding(implicit=not explicit, little=group < 0x0400)
+
+
+def _syntax_found_out(ds: Dataset, encoding: Encoding) -> UID:
+    """The transfer syntax of a data set that does not state one; encapsulated pixels may be coded in any way."""
+    pixel_data = ds.get_item("PixelData")
+    if pixel_data is not None and pixel_data.length == 0xFFFFFFFF:
+        raise _SetAside(
+            "no_transfer_syntax", "TransferSyntaxUID (0002,0010) is missing and the pixels are compressed"
+        )
+    if encoding.implicit:
+        return ImplicitVRLittleEndian
+    return ExplicitVRLittleEndian if encoding.little else ExplicitVRBigEndian
+
+
+def _inflated(deflated: bytes) -> bytes:
+    """The inflated bytes (PS3.5 A.5), bounded, so that a small file cannot fill the memory."""
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        data = inflater.decompress(deflated, MAX_INFLATED_BYTES)
+    except zlib.error as error:
+        raise _SetAside("bad_encoding", f"the deflated data set is broken ({error}); fetch it again") from error
+    if inflater.eof:
+        return data
+    if inflater.unconsumed_tail:
+        raise _SetAside("too_large", f"the deflated data set grows beyond {MAX_INFLATED_BYTES} bytes")
+    raise _SetAside("truncated", f"the deflated data set ends early, after {len(data)} bytes; fetch it again")
+
+
+def _surveyed(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool]) -> tuple[int, int]:
+    try:
+        found = survey(data, start, encoding, stop)
+    except BrokenStructure as problem:
+        raise _SetAside(problem.why, f"{problem}; copy or fetch it again, or repair it at its source") from problem
+    return found.end, found.depth
+
+
+def _data_set(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool]) -> Dataset:
+    end, depth = _surveyed(data, start, encoding, stop)
+    try:
+        if depth > MAX_PYDICOM_DEPTH:
+            return build(data, start, encoding, stop, MAX_DEPTH)
+        stream = BytesIO(data[:end])
+        stream.seek(start)
+        return read_dataset(stream, encoding.implicit, encoding.little)
+    except BrokenStructure as problem:
+        raise _SetAside(problem.why, f"{problem}; repair the object at its source") from problem
+    except (*DECODING_ERRORS, RecursionError) as error:
+        raise _SetAside("bad_encoding", f"{type(error).__name__}: {error}; repair the object at its source") from error
