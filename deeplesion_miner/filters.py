@@ -269,12 +269,16 @@ FLAGS: tuple[Callable[[Lesion, Rules], RuleVerdict], ...] = (
 def key_image(bookmark: Bookmark, headers: Headers, rules: Rules) -> ImageHeader | Rejected:
     """The header of the image on which the bookmark lies, or why there is none.
 
-    Patient coordinates without an image reference belong to the nearest CT slice of their frame of reference.
+    Patient coordinates that select no image belong to the nearest CT slice of their frame of reference, among
+    the named images where several are named.
     """
     selected = {ref for ref in bookmark.axis_images if ref is not None}
     candidates = sorted(selected) if selected else list(bookmark.images)
     if not candidates:
         return _nearest(bookmark, [h for h in headers.values() if isinstance(h, ImageHeader)], rules)
+    if len(candidates) > 1 and not selected and bookmark.frame_of_reference_uid:
+        named = [headers.get(ref) for ref in candidates]
+        return _nearest(bookmark, [h for h in named if isinstance(h, ImageHeader)], rules)
     if len(candidates) > 1:
         return Rejected(bookmark, "axes_on_different_images")
     header = headers.get(candidates[0])

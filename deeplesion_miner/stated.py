@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -60,6 +59,6 @@ def compare(stated: StatedValue, drawn_mm: float, mm_per_px: float, rules: Rules
         if abs(stated.value * size_mm - drawn_mm) <= rules.unit_slip_fraction * drawn_mm and other != meant:
             return verdict(Agreement.UNIT_SLIP, other)
     small = difference <= max(rules.stated_mismatch_fraction * drawn_mm, rules.stated_mismatch_mm)
-    if math.isfinite(stated_mm) and small:
+    if small:
         return verdict(Agreement.DIFFERS, meant)
     return verdict(Agreement.MISMATCH, meant)

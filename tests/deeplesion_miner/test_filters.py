@@ -205,6 +205,18 @@ def test_patient_coordinates_with_no_slice_or_two_equally_near_have_no_image(z_m
     assert reason_of(judge(mark, slices_at(*z_mm), RULES)) == "no_image_reference"
 
 
+def test_patient_coordinates_with_several_images_belong_to_the_nearest_of_these() -> None:
+    slices = slices_at(0, 5, 10)
+    named = tuple(sorted(slices))[1:]
+    verdict = judge(replace(in_patient(axial_plane(9.6)), images=named), slices, RULES)
+    assert isinstance(verdict, Kept)
+    assert verdict.lesion.header.ref.sop_instance_uid == "1.2.2"
+    off_all = replace(in_patient(axial_plane(0.0)), images=named)
+    assert reason_of(judge(off_all, slices, RULES)) == "off_plane"
+    broken = {ref: Unreadable(ref.sop_instance_uid, "truncated") for ref in named}
+    assert reason_of(judge(off_all, broken, RULES)) == "no_image_reference"
+
+
 def test_only_ct_slices_of_the_same_frame_of_reference_are_looked_at_for_the_nearest() -> None:
     mark = replace(in_patient(axial_plane(5.0)), images=())
     near = header(image_ref("1.2.9"), axial_plane(5.0))
@@ -468,16 +480,22 @@ def test_a_slip_of_unit_is_found_and_named(value: float, unit: str, word: str, f
     assert (found["unit_slip"]["unit"], found["unit_slip"]["fits"]) == (word, fits)
 
 
-def test_differences_that_readers_and_rounding_make_are_flagged() -> None:
-    found = flags_of(judged(stating(13.5, "mm")))
+@pytest.mark.parametrize("value", [13.5, 16.25, 19.0])
+def test_differences_that_readers_make_are_flagged(value: float) -> None:
+    found = flags_of(judged(stating(value, "mm")))
     assert list(found) == ["stated_value_differs"]
-    assert found["stated_value_differs"]["stated_mm"] == 13.5
+    assert found["stated_value_differs"]["stated_mm"] == value
     assert found["stated_value_differs"]["drawn_mm"] == pytest.approx(16)
 
 
 @pytest.mark.parametrize("value", [8.0, 40.0, 0.0, -16.0, math.nan, math.inf])
 def test_values_that_nothing_explains_are_rejected(value: float) -> None:
     assert reason_of(judged(stating(value, "mm"))) == "stated_value_mismatch"
+
+
+def test_rounding_to_one_decimal_is_no_difference() -> None:
+    small = drawn((40, 50), (43, 50), (41.5, 49), (41.5, 51), stated=(StatedValue(2.48, "mm"), None))
+    assert flags_of(judged(small)) == {}
 
 
 def test_of_small_lesions_two_millimetres_may_be_missing() -> None:

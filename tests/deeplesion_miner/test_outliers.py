@@ -75,6 +75,10 @@ def test_equal_boxes_judge_nobody() -> None:
     assert outliers.judge_population(same, RULES) == tuple(same)
 
 
+def test_without_spread_nothing_is_far_however_the_mean_was_rounded() -> None:
+    assert not outliers.Population(60, 0.1, 0.0).is_outlier(0.1 + 1e-16, 5)
+
+
 def test_more_than_half_equal_boxes_leave_the_rest_as_inliers() -> None:
     found = outliers.population([0.0] * 10 + [1.0], 5)
     assert (found.count, found.mean) == (11, pytest.approx(1 / 11))
