@@ -18,7 +18,7 @@ from deeplesion_miner import geometry
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.filters import FLAGS, IMAGE_RULES, LESION_RULES, Rules, judge, locate, verdicts_in_detail
 from deeplesion_miner.reasons import message, reasons
-from deeplesion_miner.stated import unit_word
+from deeplesion_miner.stated import Agreement, compare, unit_word
 from deeplesion_miner.types import (
     Axis,
     Bookmark,
@@ -650,3 +650,16 @@ def test_crosses_drawn_in_ohif_lie_where_the_viewer_held_them(real_data: Path) -
         drawn_ends = (verdict.lesion.long_axis.start, verdict.lesion.long_axis.end, short.start, short.end)
         for end, true in zip(drawn_ends, viewed["dicom_image_xy"], strict=True):
             assert geometry.centre_to_corner(end) == pytest.approx(true, abs=0.01)
+
+
+@pytest.mark.real
+def test_published_lines_whose_stated_lengths_differ_are_flagged_and_not_rejected(real_data: Path) -> None:
+    """RIDER: two readers, two time points; 20 of 24 stated lengths are up to 17 percent off the drawn ones."""
+    objects = json.loads((real_data / "expected_bookmarks.json").read_text())["objects"]
+    found: Counter[Agreement] = Counter()
+    for item in objects:
+        for line in item["bookmarks"] if item["file"].startswith(("rider_aim/sr", "rider_aim/aim_xml/00")) else ():
+            spacing = line["image"]["spacing"][0]
+            stated = StatedValue(float(line["stated_value"]), line["unit"])
+            found[compare(stated, line["recomputed_mm"], spacing, RULES).agreement] += 1
+    assert found == {Agreement.DIFFERS: 20, Agreement.AGREES: 4}
