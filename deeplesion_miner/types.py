@@ -110,7 +110,7 @@ class Box:
 
 @dataclass(frozen=True)
 class ImagePlane:
-    """Where an image lies in the patient (PS3.3 C.7.6.2). Made by `geometry.plane`, which validates it."""
+    """Where an image lies in the patient (PS3.3 C.7.6.2). Made by `geometry.plane_of`, which validates it."""
 
     origin_mm: Vector
     """ImagePositionPatient: the centre of the first pixel."""
