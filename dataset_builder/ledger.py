@@ -7,7 +7,7 @@ Every method that changes something is one transaction, durable when it returns 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +16,7 @@ from dataset_builder.ledger_file import LedgerFile
 from dataset_builder.ledger_rows import column, flat_rows, unreadable_rows
 from dataset_builder.outcome_json import from_json, to_json
 from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.reasons import message
 from deeplesion_miner.types import StudyOutcome, StudyRef, Transfers, Unreadable
 
 FILE_NAME = "ledger.sqlite"
@@ -49,18 +50,25 @@ class StudyState:
 
 
 @dataclass(frozen=True)
+class Loss:
+    """What one reason took away."""
+
+    count: int
+    example: str
+    """The reason's message with the numbers of one of them; public text."""
+
+
+@dataclass(frozen=True)
 class Funnel:
     """How many of what were found, and where each loss went; `problems()` is empty where the sums hold."""
 
     studies_done: int
     studies_failed: int
     objects_read: int
-    unreadable: Mapping[str, int]
+    unreadable: Mapping[str, Loss]
     """Objects and images that could not be read, by code."""
     bookmarks: int
-    located: int
-    """Bookmarks less those rejected by one of the `unlocated` codes."""
-    rejected: Mapping[str, int]
+    rejected: Mapping[str, Loss]
     """Bookmarks by code."""
     kept: int
     flags: Mapping[str, int]
@@ -71,7 +79,7 @@ class Funnel:
     def problems(self) -> tuple[str, ...]:
         """The sums that do not hold, in words (design 6.1)."""
         found: list[str] = []
-        rejected = sum(self.rejected.values())
+        rejected = sum(loss.count for loss in self.rejected.values())
         if self.bookmarks != self.kept + rejected:
             found.append(f"{self.bookmarks} bookmarks are not {self.kept} kept and {rejected} rejected")
         if self.kept != self.lesions:
@@ -205,28 +213,29 @@ class SqliteLedger(LedgerFile):
             for number, source, why, facts, detail in found
         ]
 
-    def funnel(self, unlocated: Collection[str]) -> Funnel:
-        """Counts over all studies; `unlocated` are the reject codes of bookmarks that never got a place."""
+    def funnel(self) -> Funnel:
+        """Counts over all studies."""
         states = dict(self._rows("SELECT state, count(*) FROM study GROUP BY state"))
-        rejected = dict(
-            self._rows("SELECT reason, count(*) FROM bookmark WHERE verdict = 'rejected' GROUP BY 1 ORDER BY 1")
-        )
         ((bookmarks, kept),) = self._rows("SELECT count(*), count(*) FILTER (WHERE verdict = 'kept') FROM bookmark")
         ((objects, lesions),) = self._rows(
             "SELECT coalesce(sum(objects_read), 0), coalesce(sum(lesions), 0) FROM study"
         )
+        # Beside min(), SQLite takes the other columns from the row of the minimum: one example, always the same.
+        unreadable = self._rows("SELECT why, count(*), facts, min(source) FROM unreadable GROUP BY why ORDER BY why")
+        rejected = self._rows(
+            "SELECT reason, count(*), facts, min(key) FROM bookmark WHERE verdict = 'rejected'"
+            " GROUP BY reason ORDER BY reason"
+        )
+        flags = self._rows("SELECT code, count(*) FROM note WHERE verdict = 'kept' GROUP BY code ORDER BY code")
         return Funnel(
             studies_done=states.get("done", 0),
             studies_failed=states.get("failed", 0),
             objects_read=objects,
-            unreadable=dict(self._rows("SELECT why, count(*) FROM unreadable GROUP BY why ORDER BY why")),
+            unreadable=_losses("unreadable", unreadable),
             bookmarks=bookmarks,
-            located=bookmarks - sum(count for code, count in rejected.items() if code in unlocated),
-            rejected=rejected,
+            rejected=_losses("reject", rejected),
             kept=kept,
-            flags=dict(
-                self._rows("SELECT code, count(*) FROM note WHERE verdict = 'kept' GROUP BY code ORDER BY code")
-            ),
+            flags=dict(flags),
             lesions=lesions,
         )
 
@@ -311,6 +320,11 @@ class SqliteLedger(LedgerFile):
                     known[name] = len(known) + 1
                     database.execute(f"INSERT INTO {table} VALUES (?, ?, ?)", (parent_id, name, known[name]))
         return {name: known[name] for name in wanted}
+
+
+def _losses(level: str, found: Iterable[tuple[str, int, str, str]]) -> dict[str, Loss]:
+    """Losses by code, from rows of code, count and the facts of an example."""
+    return {code: Loss(count, message(level, code, json.loads(facts).items())) for code, count, facts, _ in found}
 
 
 def _now() -> str:

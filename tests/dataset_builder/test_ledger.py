@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dataset_builder.ledger import FILE_NAME, CrosswalkRow, SqliteLedger
+from dataset_builder.ledger import FILE_NAME, CrosswalkRow, Loss, SqliteLedger
 from dataset_builder.ledger_file import SCHEMA_VERSION
 from dataset_builder.outcome_json import from_json, to_json
 from deeplesion_miner.errors import ConfigError, LedgerInUse
@@ -148,7 +148,7 @@ def test_recording_again_replaces_everything_known_of_the_study(path: Path) -> N
     with SqliteLedger(path) as ledger:
         ledger.record(outcome(), "rules")
         ledger.record(replace(outcome(), rejected=(), unreadable=(), transfers=Transfers()), "rules")
-        funnel = ledger.funnel(())
+        funnel = ledger.funnel()
         assert (funnel.bookmarks, dict(funnel.rejected), dict(funnel.unreadable)) == (1, {}, {})
         assert ledger.transfers() == Transfers()
         assert len(list(ledger.outcomes())) == 1
@@ -189,11 +189,14 @@ def test_the_funnel_counts_each_loss_by_its_reason(path: Path) -> None:
         ledger.record(outcome("1.2.4"), "rules")
         ledger.record_failure(StudyRef("1.2.5"), "the archive is away")
         ledger.record_set_aside([Unreadable("a/b.txt", "not_dicom")])
-        funnel = ledger.funnel(unlocated=("non_axial",))
+        funnel = ledger.funnel()
     assert (funnel.studies_done, funnel.studies_failed, funnel.objects_read) == (2, 1, 4)
-    assert dict(funnel.unreadable) == {"not_dicom": 1, "truncated": 2}
-    assert (funnel.bookmarks, funnel.located, funnel.kept, funnel.lesions) == (6, 4, 2, 2)
-    assert dict(funnel.rejected) == {"no_second_axis": 2, "non_axial": 2}
+    assert funnel.unreadable == {"not_dicom": Loss(1, "not a DICOM file"), "truncated": Loss(2, "the file ends early")}
+    assert (funnel.bookmarks, funnel.kept, funnel.lesions) == (6, 2, 2)
+    assert funnel.rejected == {
+        "no_second_axis": Loss(2, "there is no short axis"),
+        "non_axial": Loss(2, "the plane is tilted 41.5 degrees from axial (limit 10.0)"),
+    }
     assert dict(funnel.flags) == {"not_perpendicular": 2}
     assert funnel.problems() == ()
 
@@ -201,7 +204,7 @@ def test_the_funnel_counts_each_loss_by_its_reason(path: Path) -> None:
 def test_sums_that_do_not_hold_are_said_in_words(path: Path) -> None:
     with SqliteLedger(path) as ledger:
         ledger.record(outcome(), "rules")
-        funnel = ledger.funnel(())
+        funnel = ledger.funnel()
     assert replace(funnel, bookmarks=4).problems() == ("4 bookmarks are not 1 kept and 2 rejected",)
     assert replace(funnel, lesions=2).problems() == ("1 bookmarks were kept, 2 lesions recorded",)
 
@@ -314,7 +317,7 @@ def test_a_reader_sees_what_was_recorded_while_a_run_goes_on_and_cannot_write(pa
     with SqliteLedger(path) as ledger:
         ledger.record(outcome(), "rules")
         with SqliteLedger.reader(path) as reader:
-            assert reader.funnel(()).kept == 1
+            assert reader.funnel().kept == 1
             with pytest.raises(sqlite3.OperationalError, match="readonly"):
                 reader.record(outcome(), "rules")
 
@@ -374,7 +377,7 @@ def test_an_outcome_that_cannot_be_written_leaves_the_old_one(path: Path) -> Non
         with pytest.raises(sqlite3.IntegrityError):
             ledger.record(broken, "rules")
         assert ledger.is_done("1.2.3", "as listed", "rules")
-        assert ledger.funnel(()).bookmarks == 3
+        assert ledger.funnel().bookmarks == 3
 
 
 def test_threads_record_at_once_and_nothing_is_lost(path: Path) -> None:
@@ -383,7 +386,7 @@ def test_threads_record_at_once_and_nothing_is_lost(path: Path) -> None:
         with ThreadPoolExecutor(8) as pool:
             list(pool.map(lambda uid: ledger.record(outcome(uid), "rules"), studies))
         assert [o.study.study_instance_uid for o in ledger.outcomes()] == sorted(studies)
-        assert ledger.funnel(()).bookmarks == 180
+        assert ledger.funnel().bookmarks == 180
 
 
 RECORD_UNTIL_KILLED = """
@@ -413,7 +416,7 @@ def test_a_kill_at_any_instant_loses_nothing_recorded_and_frees_the_lock(path: P
             said += process.stdout.read().split()
     with SqliteLedger(path) as ledger:
         recorded = {o.study.study_instance_uid for o in ledger.outcomes()}
-        funnel = ledger.funnel(())
+        funnel = ledger.funnel()
     assert set(said) <= recorded
     assert len(recorded - set(said)) <= 2  # recorded, but killed before it could say so
     assert funnel.bookmarks == 3 * len(recorded)
