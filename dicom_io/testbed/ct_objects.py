@@ -141,7 +141,7 @@ def _series_attributes(series: SeriesHeader) -> Dataset:
     image.SeriesDate = image.AcquisitionDate = image.ContentDate = series.study.date
     image.SeriesTime = image.AcquisitionTime = image.ContentTime = series.study.time
     image.OperatorsName = "CANARYOPERATOR^Olga"
-    image.ProtocolName = "CANARYPROTOCOL"
+    image.ProtocolName, image.BodyPartExamined = "CANARYPROTOCOL", "ABDOMEN"
     image.PatientPosition = series.patient_position
     image.FrameOfReferenceUID, image.PositionReferenceIndicator = series.frame_of_reference_uid, ""
     return image
@@ -164,7 +164,8 @@ def ct_image(series: SeriesHeader, instance: int, grid: Grid, hu: NDArray[np.flo
     _set_pixels(image, [stored_pixels(hu, storing)], storing)
     if storing.padding is not None:
         image.add_new("PixelPaddingValue", "SS" if storing.signed else "US", storing.padding)
-    image.RescaleIntercept, image.RescaleSlope, image.RescaleType = str(storing.intercept), "1", "HU"
+    image.RescaleIntercept, image.RescaleSlope = str(storing.intercept), "1"
+    image.RescaleType = "US" if "LOCALIZER" in series.image_type else "HU"
     image.WindowCenter = [number_text(center) for center, _ in series.windows]
     image.WindowWidth = [number_text(width) for _, width in series.windows]
     return image
@@ -175,6 +176,8 @@ def enhanced_ct_image(
 ) -> Dataset:
     """An Enhanced CT Image (PS3.3 A.38) whose frames are the planes, in order; all geometry is in functional groups."""
     image = _series_attributes(series)
+    for keyword in ("AcquisitionDate", "AcquisitionTime"):
+        delattr(image, keyword)
     image.SOPClassUID, image.SOPInstanceUID = EnhancedCTImageStorage, series.ref(1).sop_instance_uid
     image.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
     image.InstanceNumber, image.AcquisitionNumber = 1, 1
@@ -214,7 +217,6 @@ def _shared_groups(series: SeriesHeader, grid: Grid, storing: Storing) -> Datase
     region = Sequence([coded("818983003", "SCT", "Abdomen")])
     kernel = {"ConvolutionKernel": series.kernel, "ConvolutionKernelGroup": "BODY"}
     spacing = numbers(grid.row_spacing_mm, grid.col_spacing_mm)
-    extent = numbers(grid.rows * grid.row_spacing_mm, grid.columns * grid.col_spacing_mm)
     groups = [
         _group("PixelMeasuresSequence", PixelSpacing=spacing, SliceThickness=number_text(series.thickness_mm)),
         _group("PlaneOrientationSequence", ImageOrientationPatient=numbers(*grid.row_dir, *grid.col_dir)),
@@ -236,7 +238,6 @@ def _shared_groups(series: SeriesHeader, grid: Grid, storing: Storing) -> Datase
         _group(
             "CTAcquisitionTypeSequence",
             AcquisitionType="SEQUENCED",
-            TubeAngle=0.0,
             ConstantVolumeFlag="NO",
             FluoroscopyFlag="NO",
         ),
@@ -257,9 +258,7 @@ def _shared_groups(series: SeriesHeader, grid: Grid, storing: Storing) -> Datase
             ReconstructionAlgorithm="FILTER_BACK_PROJ",
             **kernel,
             ReconstructionDiameter=number_text(grid.columns * grid.col_spacing_mm),
-            ReconstructionFieldOfView=[float(value) for value in extent],
             ReconstructionPixelSpacing=[float(value) for value in spacing],
-            ReconstructionTargetCenterPatient=[0.0, 0.0, 0.0],
             ReconstructionAngle=0.0,
             ImageFilter="NONE",
         ),
@@ -276,7 +275,8 @@ def _shared_groups(series: SeriesHeader, grid: Grid, storing: Storing) -> Datase
             "CTXRayDetailsSequence",
             KVP="120",
             FocalSpots="1.2",
-            FilterType="NONE",
+            FilterType="FLAT",
+            FilterMaterial="ALUMINUM",
             CalciumScoringMassFactorDevice=[0.8, 0.8, 0.8],
         ),
     ]
@@ -301,6 +301,16 @@ def _frame_groups(series: SeriesHeader, number: int, grid: Grid) -> Dataset:
             InStackPositionNumber=number,
         ),
         _group("PlanePositionSequence", ImagePositionPatient=numbers(*grid.origin_mm)),
+        _group(
+            "CTPositionSequence",
+            TablePosition=grid.origin_mm[2],
+            DataCollectionCenterPatient=[0.0, 0.0, grid.origin_mm[2]],
+            ReconstructionTargetCenterPatient=[0.0, 0.0, grid.origin_mm[2]],
+        ),
+        _group(
+            "IrradiationEventIdentificationSequence",
+            IrradiationEventUID=series.study.uid("irradiation", series.key),
+        ),
     ):
         setattr(frame, keyword, sequence)
     return frame
@@ -314,7 +324,7 @@ def dose_screen(series: SeriesHeader) -> Dataset:
     image.SOPClassUID, image.SOPInstanceUID = SecondaryCaptureImageStorage, series.ref(1).sop_instance_uid
     image.ConversionType, image.ImageType = "WSD", ["DERIVED", "SECONDARY", "SCREEN SAVE"]
     image.InstanceNumber, image.BurnedInAnnotation = 1, "YES"
-    image.Laterality = ""
+    image.PatientOrientation = ""
     page = np.zeros((256, 256), np.uint8)
     for line in range(16, 240, 16):
         # Bars stand for lines of text.
