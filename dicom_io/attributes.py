@@ -65,7 +65,7 @@ def value(ds: Dataset, keyword: str) -> object:
         return None
     if found is None or (isinstance(found, str | bytes | MultiValue | Sequence) and len(found) == 0):
         return None
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def text(ds: Dataset, keyword: str) -> str:

@@ -1,10 +1,11 @@
-"""Reads DICOM files and received objects (PS3.10), good or bad: a data set or the reason why not, never an exception."""
+"""Reads DICOM files and received objects (PS3.10), good or bad: a data set or the reason why not."""
 
 from __future__ import annotations
 
 import struct
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -99,11 +100,14 @@ def _read(data: bytes, stop: Callable[[int], bool]) -> Dataset:
 
 def _find(data: bytes) -> _Found:
     """The file meta information and where the data set begins; not_dicom where nothing looks like either."""
-    if data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM":
+    bare = _looks_like_a_data_set(data)
+    magic = data[PREAMBLE_BYTES : PREAMBLE_BYTES + 4] == b"DICM"
+    # 'DICM' may stand by chance at byte 128 of a data set without preamble: only group 2 after it proves a preamble.
+    if magic and (not bare or data[PREAMBLE_BYTES + 4 : PREAMBLE_BYTES + 6] == b"\x02\x00"):
         start = PREAMBLE_BYTES + 4
     elif data[:4] == b"DICM":
         start = 4
-    elif _looks_like_a_data_set(data):
+    elif bare:
         start = 0
     else:
         raise _SetAside("not_dicom", "there is no 'DICM' at byte 128, and the first bytes are no data element")
@@ -147,9 +151,7 @@ def _syntax_found_out(ds: Dataset, encoding: Encoding) -> UID:
     """The transfer syntax of a data set that does not state one; encapsulated pixels may be coded in any way."""
     pixel_data = ds.get_item("PixelData")
     if pixel_data is not None and pixel_data.length == 0xFFFFFFFF:
-        raise _SetAside(
-            "no_transfer_syntax", "TransferSyntaxUID (0002,0010) is missing and the pixels are compressed"
-        )
+        raise _SetAside("no_transfer_syntax", "TransferSyntaxUID (0002,0010) is missing and the pixels are compressed")
     if encoding.implicit:
         return ImplicitVRLittleEndian
     return ExplicitVRLittleEndian if encoding.little else ExplicitVRBigEndian
@@ -180,12 +182,14 @@ def _surveyed(data: bytes, start: int, encoding: Encoding, stop: Callable[[int],
 def _data_set(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool]) -> Dataset:
     end, depth = _surveyed(data, start, encoding, stop)
     try:
-        if depth > MAX_PYDICOM_DEPTH:
-            return build(data, start, encoding, stop, MAX_DEPTH)
-        stream = BytesIO(data[:end])
-        stream.seek(start)
-        return read_dataset(stream, encoding.implicit, encoding.little)
+        if depth <= MAX_PYDICOM_DEPTH:
+            stream = BytesIO(data[:end])
+            stream.seek(start)
+            with suppress(*DECODING_ERRORS):
+                return read_dataset(stream, encoding.implicit, encoding.little)
+        # Too deep for pydicom, or whole by the survey and yet not readable for pydicom.
+        return build(data, start, encoding, stop, MAX_DEPTH)
     except BrokenStructure as problem:
         raise _SetAside(problem.why, f"{problem}; repair the object at its source") from problem
-    except (*DECODING_ERRORS, RecursionError) as error:
+    except DECODING_ERRORS as error:
         raise _SetAside("bad_encoding", f"{type(error).__name__}: {error}; repair the object at its source") from error

@@ -22,13 +22,10 @@ UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 SPECIFIC_CHARACTER_SET = 0x00080005
 PIXEL_TAGS = frozenset({0x7FE00008, 0x7FE00009, 0x7FE00010})
-SHORT_VRS = frozenset(
-    (b"AE", b"AS", b"AT", b"CS", b"DA", b"DS", b"DT", b"FD", b"FL", b"IS", b"LO", b"LT", b"PN", b"SH", b"SL", b"SS")
-    + (b"ST", b"TM", b"UI", b"UL", b"US")
-)
-LONG_VRS = frozenset(
-    (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"),
-)
+SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+"""With a length of two bytes (PS3.5 table 7.1-2)."""
+LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+"""With a length of four bytes after two that are reserved (PS3.5 table 7.1-1)."""
 
 
 class BrokenStructure(ValueError):
@@ -292,7 +289,7 @@ class _Walk:
         vr = self.data[at + 4 : at + 6]
         if not stated.implicit and vr and not (vr.isalpha() and vr.isupper()):
             tag = self.data[at : at + 4]
-            if tag[: 2] not in (b"\xfe\xff", b"\xff\xfe"):
+            if tag[:2] not in (b"\xfe\xff", b"\xff\xfe"):
                 return Encoding(True, stated.little)
         if stated.implicit and vr in SHORT_VRS | LONG_VRS:
             return Encoding(False, stated.little)
@@ -301,7 +298,7 @@ class _Walk:
 
 def _is_sequence(tag: int) -> bool:
     try:
-        return dictionary_VR(tag) == "SQ"
+        return bool(dictionary_VR(tag) == "SQ")
     except KeyError:
         return False
 
