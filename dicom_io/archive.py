@@ -7,6 +7,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from pydicom.dataset import Dataset
+
 from deeplesion_miner.types import (
     ImageHeader,
     ImageRef,
@@ -22,11 +24,13 @@ from deeplesion_miner.types import (
     Unreadable,
 )
 from dicom_io import dialects, part10, pixels, planes
-from dicom_io import query as q
+from dicom_io.attributes import text
 from dicom_io.transport import Objects, Transport
 
 _FETCHED = ("SR", "")
 """Modalities of series whose objects are read; '' is a modality that the archive does not tell."""
+_NO_IMAGES = frozenset(("KO", "REG", "FID", "RWV", "DOC", "PLAN", "RTPLAN", "RTRECORD", "RTDOSE", "AU", "ECG", "HD"))
+"""Modalities of objects that are neither measurements nor images (PS3.3 C.7.3.1.1.1)."""
 
 
 class TransportArchive:
@@ -111,7 +115,7 @@ class TransportArchive:
                 study_uid,
                 series.series_instance_uid,
                 member.sop_instance_uid,
-                member.sop_class_uid,
+                "",  # not every archive tells the class, and no dataset may depend on the archive
                 series.modality,
                 patient,
             )
@@ -174,7 +178,7 @@ class TransportArchive:
                 yield ref, Unreadable(ref.sop_instance_uid, "not_delivered", detail="it was not fetched before")
                 continue
             if wanted != path:
-                path, dataset = wanted, part10.read(wanted, pixels=True)
+                path, dataset = wanted, _read(wanted, ref.sop_instance_uid, pixels=True)
             yield ref, dataset if isinstance(dataset, Unreadable) else pixels.decode(dataset, ref)
 
     # --- reach and counts ---
@@ -188,17 +192,17 @@ class TransportArchive:
             self._moved[series_instance_uid].update(moved)
             known.update(uid for uid in wanted if self._objects.path(uid) is not None)
 
-    def _dataset(self, study_instance_uid: str, uid: str, *, pixels: bool) -> part10.Dataset | Unreadable | None:
+    def _dataset(self, study_instance_uid: str, uid: str, *, pixels: bool) -> Dataset | Unreadable | None:
         """The object's data set, checked to be what it was fetched as; None where it is not in reach."""
         path = self._objects.path(uid)
         if path is None:
             return self._objects.kept_out(uid)
-        dataset = part10.read(path, pixels=pixels)
+        dataset = _read(path, uid, pixels=pixels)
         if isinstance(dataset, Unreadable):
-            return Unreadable(uid, dataset.why, dataset.facts, dataset.detail)
+            return dataset
         for keyword, wanted in (("SOPInstanceUID", uid), ("StudyInstanceUID", study_instance_uid)):
-            if q.text(dataset, keyword) != wanted:
-                detail = f"{keyword} is {q.text(dataset, keyword)!r}; the archive delivered it as {wanted!r}"
+            if text(dataset, keyword) != wanted:
+                detail = f"{keyword} is {text(dataset, keyword)!r}; the archive delivered it as {wanted!r}"
                 return Unreadable(uid, "bad_value", detail=detail)
         return dataset
 
@@ -207,7 +211,7 @@ class TransportArchive:
 
         Bytes not transferred are estimated by the mean size of what is in reach of the series, else of the study.
         """
-        images = {one.series_instance_uid for one in listing.series if not _is_measurement(one)}
+        images = {one.series_instance_uid for one in listing.series if _is_image(one)}
         image_series = set(self._moved) - {one.series_instance_uid for one in listing.series if _is_measurement(one)}
         moved = {series: [self._objects.size_bytes(uid) for uid in uids] for series, uids in self._moved.items()}
         reached = {
@@ -253,6 +257,15 @@ class TransportArchive:
         self._closers.append(call)
 
 
+def _read(path: Path, uid: str, *, pixels: bool) -> Dataset | Unreadable:
+    """The data set of an object that was in reach; an Unreadable names the object."""
+    try:
+        dataset = part10.read(path, pixels=pixels, source=uid)
+    except OSError as error:
+        return Unreadable(uid, "not_opened", detail=f"{path}: {error.strerror}")
+    return dataset
+
+
 def _is_measurement(series: SeriesListing) -> bool:
     """True for series that hold, or may hold, measurement objects: an unknown modality may."""
     return not series.modality or series.modality in dialects.MEASUREMENT_MODALITIES
@@ -260,6 +273,10 @@ def _is_measurement(series: SeriesListing) -> bool:
 
 def _ct_first(series: SeriesListing) -> tuple[bool, str]:
     return series.modality != "CT", series.series_instance_uid
+
+
+def _is_image(series: SeriesListing) -> bool:
+    return not _is_measurement(series) and series.modality not in _NO_IMAGES
 
 
 def _patient(study: StudyRef, answers: Iterable[ObjectReading | Unreadable]) -> PatientFacts:

@@ -29,6 +29,8 @@ _LIST_LENGTH = 64
 _FEW_STUDIES = 16
 """So many studies are asked one by one; for more, one relational query a modality is cheaper."""
 _SPOT_CHECKS = 3
+_FAILED_LISTS = 2
+"""After so many lists in a row that brought nothing, though one by one it came, lists are not tried again."""
 _HOPELESS = 3
 """After so many objects that no attempt brought, the next ones get a single attempt each."""
 
@@ -56,7 +58,7 @@ class DimseTransport:
         self._link = Link(address, calling_ae, store=store if method == "get" else None, limits=limits)
         self._retry = retry or Retry()
         self._late_s = late_s
-        self._takes_lists = True
+        self._failed_lists = 0
         self._relational = True
         self._anything_came = False
         self._hopeless = 0
@@ -163,16 +165,17 @@ class DimseTransport:
         The archive's counters are not believed; what is in the store afterwards has arrived.
         """
         asked = self._missing(sorted(set(sop_instance_uids)))
-        if self._takes_lists and len(asked) > 1:
+        if self._failed_lists < _FAILED_LISTS and len(asked) > 1:
             for start in range(0, len(asked), _LIST_LENGTH):
                 self._fetch_list(study_instance_uid, series_instance_uid, asked[start : start + _LIST_LENGTH])
-        delivered_by_list = len(asked) - len(self._missing(asked))
-        for uid in self._missing(asked):
+        left = self._missing(asked)
+        self._anything_came = self._anything_came or len(left) < len(asked)
+        if len(left) + 1 < len(asked):
+            self._failed_lists = 0
+        for uid in left:
             self._fetch_one(study_instance_uid, series_instance_uid, uid)
-        delivered = len(asked) - len(self._missing(asked))
-        if len(asked) > 2 and delivered_by_list <= 1 < delivered:
-            self._takes_lists = False
-        self._anything_came = self._anything_came or delivered > 0
+        if len(asked) > 1 and len(left) == len(asked) and len(self._missing(left)) + 1 < len(left):
+            self._failed_lists += 1
         return tuple(uid for uid in asked if self._store.has(uid))
 
     def _missing(self, uids: Iterable[str]) -> list[str]:
@@ -211,5 +214,5 @@ class DimseTransport:
             self._link.get(identifier)
             return
         final = self._link.move(identifier, self._receiver.ae_title)
-        if final.completed is None or final.completed > 0:
-            self._receiver.wait_for(lambda: not self._missing(missing), self._late_s)
+        announced = len(missing) if final.completed is None else min(final.completed, len(missing))
+        self._receiver.wait_for(lambda: len(missing) - len(self._missing(missing)) >= announced, self._late_s)

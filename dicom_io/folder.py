@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef, Unreadable
 from dicom_io import part10
 from dicom_io import query as q
+from dicom_io.attributes import integer, text
 from dicom_io.dialects import MEASUREMENT_MODALITIES
 
 
@@ -92,10 +92,10 @@ class FolderIndex:
     def _add(self, path: Path) -> None:
         try:
             size_bytes = path.stat().st_size
+            dataset = part10.read(path, pixels=False)
         except OSError as error:
-            self._unreadable.append(Unreadable(str(path), "not_dicom", detail=f"{path}: {error.strerror}"))
+            self._unreadable.append(Unreadable(str(path), "not_opened", detail=f"{path}: {error.strerror}"))
             return
-        dataset = part10.read(path, pixels=False)
         if isinstance(dataset, Unreadable):
             self._unreadable.append(dataset)
             return
@@ -174,35 +174,42 @@ class FolderTransport:
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """All regular files under the paths, each once, sorted; links to folders below them are not followed."""
+    """All files under the paths, each once, in sorted order; links to folders below them are not followed.
+
+    Folders that cannot be listed and links that lead nowhere are among them, so that they are not passed over.
+    """
     seen: set[Path] = set()
     for top in paths:
         if not top.exists():
             raise ConfigError(f"{top}: no such file or folder")
-        for path in [top] if top.is_file() else _walk(top):
+        for path in _walk(top):
             real = path.resolve()
-            if real not in seen and path.is_file():
+            if real not in seen:
                 seen.add(real)
                 yield path
 
 
 def _walk(top: Path) -> Iterator[Path]:
-    for folder, folders, names in os.walk(top):
-        folders.sort()
-        for name in sorted(names):
-            yield Path(folder, name)
+    waiting = [top]
+    while waiting:
+        path = waiting.pop()
+        if path.is_dir() and (path == top or not path.is_symlink()):
+            try:
+                waiting.extend(sorted(path.iterdir(), reverse=True))
+            except OSError:
+                yield path
+        elif path.is_file() or not path.exists():
+            yield path
 
 
 def _sop_class(dataset: Any) -> str:
     """SOP class of the data set, else of the file meta information."""
-    stated = q.text(dataset, "SOPClassUID")
-    return stated or q.text(getattr(dataset, "file_meta", {}), "MediaStorageSOPClassUID")
+    stated = text(dataset, "SOPClassUID")
+    return stated or text(getattr(dataset, "file_meta", {}), "MediaStorageSOPClassUID")
 
 
 def _indexed(path: Path, size_bytes: int, dataset: Any) -> IndexedFile | Unreadable:
-    uids = {
-        keyword: q.text(dataset, keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    }
+    uids = {keyword: text(dataset, keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
     for keyword, uid in uids.items():
         if not uid:
             detail = f"{path}: {keyword} is missing or empty; repair the file at its source"
@@ -214,10 +221,10 @@ def _indexed(path: Path, size_bytes: int, dataset: Any) -> IndexedFile | Unreada
         series_instance_uid=uids["SeriesInstanceUID"],
         sop_instance_uid=uids["SOPInstanceUID"],
         sop_class_uid=_sop_class(dataset),
-        modality=q.text(dataset, "Modality"),
-        instance_number=q.number(dataset, "InstanceNumber"),
-        patient_id=q.text(dataset, "PatientID"),
-        study_date=q.text(dataset, "StudyDate"),
+        modality=text(dataset, "Modality"),
+        instance_number=integer(dataset, "InstanceNumber"),
+        patient_id=text(dataset, "PatientID"),
+        study_date=text(dataset, "StudyDate"),
     )
 
 

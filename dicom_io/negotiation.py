@@ -17,6 +17,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+import schemas
+
 MAXIMUM_PDU_BYTES = 262_144
 """What we let a peer send at once: larger units cost a Python receiver less per object."""
 
@@ -27,24 +29,9 @@ ECHO = str(Verification)
 
 UNCOMPRESSED = [str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian)]
 
-CT_CLASSES = [
-    str(uid.CTImageStorage),
-    str(uid.EnhancedCTImageStorage),
-    str(uid.LegacyConvertedEnhancedCTImageStorage),
-]
-REPORT_CLASSES = [
-    str(uid.BasicTextSRStorage),
-    str(uid.EnhancedSRStorage),
-    str(uid.ComprehensiveSRStorage),
-    str(uid.Comprehensive3DSRStorage),
-    str(uid.ExtensibleSRStorage),
-    str(uid.XRayRadiationDoseSRStorage),
-    str(uid.KeyObjectSelectionDocumentStorage),
-    str(uid.GrayscaleSoftcopyPresentationStateStorage),
-    str(uid.ColorSoftcopyPresentationStateStorage),
-    str(uid.SegmentationStorage),
-    str(uid.RTStructureSetStorage),
-]
+CT_CLASSES = sorted(schemas.load("sop_classes")["ct"])
+REPORT_CLASSES = sorted(schemas.load("dialects/objects")["content_tree"])
+"""Of objects other than images only those with a content tree are fetched."""
 OTHER_IMAGE_CLASSES = [
     str(uid.MRImageStorage),
     str(uid.EnhancedMRImageStorage),
@@ -91,7 +78,7 @@ def retrieve_contexts() -> tuple[PresentationContext, ...]:
     wanted = [build_context(service, UNCOMPRESSED) for service in (ECHO, FIND, GET, MOVE)]
     for classes, syntaxes in (
         (CT_CLASSES, _CT_SYNTAXES),
-        (REPORT_CLASSES, [str(uid.DeflatedExplicitVRLittleEndian)]),
+        (REPORT_CLASSES, []),
         (OTHER_IMAGE_CLASSES, _OTHER_SYNTAXES),
     ):
         for sop_class in classes:

@@ -15,6 +15,7 @@ from pydicom.dataset import Dataset
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
 from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from dicom_io.attributes import integer, quiet, text
 from dicom_io.store import normal_uid
 
 EARLIEST = date(1970, 1, 1)
@@ -131,31 +132,7 @@ def _identifier(level: str, **keys: str | list[str]) -> Dataset:
 # --- what may be believed --------------------------------------------------------------------------------
 
 
-def texts(row: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of a key as text; () where the archive left it out, empty or unusable: unknown."""
-    try:
-        value = row.get(keyword)
-    except (ValueError, TypeError, NotImplementedError, OverflowError):
-        return ()
-    if value is None:
-        return ()
-    values = [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-    return tuple(text for text in (str(item).strip(" \0") for item in values) if text)
-
-
-def text(row: Dataset, keyword: str) -> str:
-    """The first value of a key, '' where it is unknown."""
-    return next(iter(texts(row, keyword)), "")
-
-
-def number(row: Dataset, keyword: str) -> int | None:
-    """A key's whole number, None where it is unknown."""
-    try:
-        return int(text(row, keyword))
-    except ValueError:
-        return None
-
-
+@quiet()
 def studies(rows: Iterable[Dataset], window: Window, query: StudyQuery) -> dict[str, StudyRef]:
     """The studies among the rows, by UID, that do not contradict the query."""
     found: dict[str, StudyRef] = {}
@@ -177,17 +154,19 @@ def _patient_matches(wanted: str, found: str) -> bool:
     return not wanted or not found or fnmatchcase(found, wanted.strip(" "))
 
 
+@quiet()
 def series(rows: Iterable[Dataset], study_instance_uid: str) -> tuple[SeriesListing, ...]:
     """The series among the rows that do not contradict the study, each once, sorted by UID."""
     found: dict[str, SeriesListing] = {}
     for row in rows:
         uid = normal_uid(text(row, "SeriesInstanceUID"))
         if uid and _agrees(row, "StudyInstanceUID", study_instance_uid):
-            count = number(row, "NumberOfSeriesRelatedInstances")
+            count = integer(row, "NumberOfSeriesRelatedInstances")
             found.setdefault(uid, SeriesListing(uid, text(row, "Modality"), count))
     return tuple(found[uid] for uid in sorted(found))
 
 
+@quiet()
 def measured_studies(rows: Iterable[Dataset], modality: str) -> set[str]:
     """The study UIDs of relational SERIES rows that do not contradict the modality."""
     return {
@@ -197,6 +176,7 @@ def measured_studies(rows: Iterable[Dataset], modality: str) -> set[str]:
     }
 
 
+@quiet()
 def instances(
     rows: Iterable[Dataset], study_instance_uid: str, series_instance_uid: str
 ) -> tuple[InstanceListing, ...]:
@@ -208,7 +188,7 @@ def instances(
             row, "SeriesInstanceUID", series_instance_uid
         )
         if uid and agrees:
-            found.setdefault(uid, InstanceListing(uid, number(row, "InstanceNumber"), text(row, "SOPClassUID")))
+            found.setdefault(uid, InstanceListing(uid, integer(row, "InstanceNumber"), text(row, "SOPClassUID")))
     return tuple(found[uid] for uid in sorted(found))
 
 

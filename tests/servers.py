@@ -1,0 +1,174 @@
+"""Real archives on loopback: Orthanc, DCMTK's dcmqrscp and pynetdicom's qrscp, each on free ports, stopped by pid.
+
+A pytest plug-in (`tests/conftest.py` names it). A server that is not installed skips its test with a word.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from pynetdicom import AE
+
+LOOPBACK = "127.0.0.1"
+CALLING_AE = "MINER"
+ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+DCMQRSCP = "/usr/bin/dcmqrscp"
+_ECHO = "1.2.840.10008.1.1"
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running archive that knows `CALLING_AE` as a C-MOVE destination at 127.0.0.1:`move_port`."""
+
+    name: str
+    address: str
+    move_port: int
+
+    def send(self, folder: Path) -> None:
+        """Stores every file below the folder into the archive, by DCMTK's dcmsend."""
+        title, _, place = self.address.partition("@")
+        host, _, port = place.rpartition(":")
+        command = [
+            "/usr/bin/dcmsend",
+            "-aet",
+            CALLING_AE,
+            "-aec",
+            title,
+            "+sd",
+            "+r",
+            "-nh",
+            "-nuc",
+            host,
+            port,
+            folder,
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TCP_NODELAY": "1"})
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def orthanc(folder: Path) -> Iterator[Server]:
+    """An empty Orthanc whose files lie in `folder`."""
+    if not Path(ORTHANC).exists():
+        pytest.skip("Orthanc is not installed (apt-get install orthanc)")
+    port, move_port = free_port(), free_port()
+    settings = {
+        "Name": "test",
+        "StorageDirectory": str(folder / "db"),
+        "IndexDirectory": str(folder / "db"),
+        "Plugins": [],
+        "HttpServerEnabled": False,
+        "DicomServerEnabled": True,
+        "DicomAet": "ORTHANC",
+        "DicomCheckCalledAet": False,
+        "DicomPort": port,
+        "UnknownSopClassAccepted": False,
+        **{f"DicomAlwaysAllow{service}": True for service in ("Echo", "Store", "Find", "Get", "Move")},
+        "DicomModalities": {"miner": [CALLING_AE, LOOPBACK, move_port]},
+        "OverwriteInstances": False,
+        "StorageAccessOnFind": "Always",
+    }
+    config = folder / "orthanc.json"
+    config.write_text(json.dumps(settings))
+    with _running([ORTHANC, str(config)], folder, "ORTHANC", port):
+        yield Server("orthanc", f"ORTHANC@{LOOPBACK}:{port}", move_port)
+
+
+@contextmanager
+def dcmqrscp(folder: Path) -> Iterator[Server]:
+    """An empty dcmqrscp whose files lie in `folder`."""
+    if not Path(DCMQRSCP).exists():
+        pytest.skip("dcmqrscp is not installed (apt-get install dcmtk)")
+    port, move_port = free_port(), free_port()
+    (folder / "db").mkdir()
+    config = folder / "dcmqrscp.cfg"
+    config.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 131072\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\nminer = ({CALLING_AE}, {LOOPBACK}, {move_port})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nARCHIVE {folder}/db RW (2000, 4096mb) ANY\nAETable END\n"
+    )
+    with _running([DCMQRSCP, "-c", str(config)], folder, "ARCHIVE", port):
+        yield Server("dcmqrscp", f"ARCHIVE@{LOOPBACK}:{port}", move_port)
+
+
+@contextmanager
+def qrscp(folder: Path) -> Iterator[Server]:
+    """An empty qrscp of pynetdicom whose files lie in `folder`."""
+    if importlib.util.find_spec("sqlalchemy") is None:
+        pytest.skip("pynetdicom's qrscp needs sqlalchemy (pip install sqlalchemy)")
+    port, move_port = free_port(), free_port()
+    (folder / "db").mkdir()
+    config = folder / "qrscp.ini"
+    config.write_text(
+        "[DEFAULT]\nae_title: QRSCP\n"
+        f"port: {port}\nmax_pdu: 16382\nacse_timeout: 30\ndimse_timeout: 30\nnetwork_timeout: 30\n"
+        f"bind_address: {LOOPBACK}\ninstance_location: {folder}/db\ndatabase_location: {folder}/qrscp.sqlite\n\n"
+        f"[{CALLING_AE}]\naddress: {LOOPBACK}\nport: {move_port}\n"
+    )
+    with _running([sys.executable, "-m", "pynetdicom", "qrscp", "-c", str(config)], folder, "QRSCP", port):
+        yield Server("qrscp", f"QRSCP@{LOOPBACK}:{port}", move_port)
+
+
+STARTERS = {"orthanc": orthanc, "dcmqrscp": dcmqrscp, "qrscp": qrscp}
+
+
+@pytest.fixture(scope="session", params=["orthanc", "dcmqrscp"])
+def pacs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each of the installed archives in turn, empty at the start of the session."""
+    with STARTERS[request.param](tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@contextmanager
+def _running(command: list[str], folder: Path, title: str, port: int) -> Iterator[None]:
+    """The server process, from its first C-ECHO answer to its end."""
+    with (folder / "server.log").open("wb") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "TCP_NODELAY": "1"}
+        )
+    try:
+        _wait_for_echo(process, folder, title, port)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_for_echo(process: subprocess.Popen[bytes], folder: Path, title: str, port: int) -> None:
+    entity = AE(ae_title=CALLING_AE)
+    entity.add_requested_context(_ECHO)
+    entity.connection_timeout = 2
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s:
+        if process.poll() is not None:
+            break
+        association = entity.associate(LOOPBACK, port, ae_title=title)
+        if association.is_established:
+            association.release()
+            return
+        time.sleep(0.2)
+    pytest.fail(f"{title} did not start:\n{(folder / 'server.log').read_text(errors='replace')[-2000:]}")
