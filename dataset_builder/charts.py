@@ -60,4 +60,4 @@ def _mark(value: float, low: float, high: float, kind: str) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3g}"
+    return f"{round(value, 2):.3g}"

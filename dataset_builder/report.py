@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
+import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -72,6 +74,16 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -
     return f'<div class="wide"><table class="{kind}">{head_row}<tbody>\n{body}</tbody></table></div>'
 
 
+def _text(words: str) -> str:
+    """Plain words as HTML; what stands between backticks is code."""
+    return re.sub("`([^`]*)`", r"<code>\1</code>", escape(words))
+
+
+def _digits(value: float) -> str:
+    """At most four digits, nothing below a thousandth; '' for NaN."""
+    return "" if math.isnan(value) else f"{round(value, 3):.4g}"
+
+
 def _percent(count: int, whole: int) -> str:
     return f"{100 * count / whole:.1f} %" if whole else ""
 
@@ -90,7 +102,7 @@ def _funnel(tables: Tables) -> str:
             f"{loss.count:,}",
             _percent(loss.count, funnel.found),
             share_bar([("lost", loss.count / whole)]),
-            f"{escape(loss.example)}<small>{escape(loss.advice)}</small>",
+            f"{_text(loss.example)}<small>{_text(loss.advice)}</small>",
         )
         for loss in funnel.losses
     ]
@@ -101,7 +113,6 @@ def _funnel(tables: Tables) -> str:
 
 def _flags(tables: Tables) -> str:
     known = reasons("flag")
-    (flags,) = (b for b in summary.breakdowns(tables) if b.name == "Flags")
     noisy = sum(lesion.possibly_noisy for lesion in tables.lesions)
     lead = f"<p>Kept, but remarkable; {noisy:,} of {len(tables.lesions):,} lesions are marked possibly noisy.</p>"
     rows = [
@@ -109,9 +120,9 @@ def _flags(tables: Tables) -> str:
             f"<code>{escape(code)}</code>",
             f"{count:,}",
             _percent(count, len(tables.lesions)),
-            escape(known[code].advice if code in known else ""),
+            _text(known[code].advice if code in known else ""),
         )
-        for code, count in flags.counts
+        for code, count in summary.flags(tables.lesions)
     ]
     return lead + (_table(("flag", "lesions", "of all", "what it means"), rows) if rows else "")
 
@@ -127,7 +138,7 @@ def _measures(tables: Tables) -> str:
         (
             escape(f"{m.name}{f', {m.unit}' if m.unit else ''}"),
             f"{len(m.values):,}",
-            *(f"{value:.4g}" if m.values else "" for value in m.quantiles),
+            *(_digits(value) for value in m.quantiles),
             "" if m.deeplesion is None else f"{m.deeplesion:g}",
         )
         for m in found
@@ -146,7 +157,7 @@ def _breakdowns(tables: Tables) -> str:
     ]
     blocks = [f"<div><h3>Split</h3>{_table(('', 'patients', 'lesions', ''), split_rows, 'numbers')}</div>"]
     for breakdown in summary.breakdowns(tables):
-        if breakdown.name == "Flags" or not breakdown.counts:
+        if not breakdown.counts:
             continue
         whole = sum(count for _, count in breakdown.counts)
         rows = [(escape(value), f"{count:,}", _percent(count, whole)) for value, count in breakdown.counts]

@@ -20,6 +20,8 @@ SIZE_CLASSES_MM = (10.0, 30.0)
 """DeepLesion's own classes of long axes: below 10 mm, 10 to 30 mm, 30 mm and more."""
 AGE_BAND_YEARS = 10
 UNKNOWN = "not known"
+MOST_VALUES = 10
+"""A breakdown with more values shows the most frequent ones, and the others as one."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,6 @@ def breakdowns(tables: Tables) -> tuple[Breakdown, ...]:
     lesions = tables.lesions
     types = schemas.load("dataset")["coarse_lesion_type"]
     return (
-        _frequent("Flags", (note for lesion in lesions for note in lesion.notes)),
         _frequent("Lesion type", (types[str(lesion.coarse_lesion_type)] for lesion in lesions)),
         Breakdown("Long axis", _size_classes(lesions)),
         _frequent("Slice interval, mm", (number(lesion.slice_interval_mm) for lesion in lesions)),
@@ -148,6 +149,12 @@ def breakdowns(tables: Tables) -> tuple[Breakdown, ...]:
         _frequent("Written by", (b.writer or "not recognised" for b in tables.bookmarks if b.verdict == "kept")),
         _frequent("Kind of bookmark", (b.kind for b in tables.bookmarks)),
     )
+
+
+def flags(lesions: Iterable[LesionRecord]) -> tuple[tuple[str, int], ...]:
+    """Flags and the number of lesions that carry them, most frequent first."""
+    counted = Counter(note for lesion in lesions for note in lesion.notes)
+    return tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 
 
 def split_counts(tables: Tables) -> tuple[tuple[str, int, int], ...]:
@@ -195,8 +202,11 @@ def _window(lesion: LesionRecord) -> str:
 
 
 def _frequent(name: str, values: Iterable[str]) -> Breakdown:
-    counted = Counter(values)
-    return Breakdown(name, tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0]))))
+    counted = sorted(Counter(values).items(), key=lambda item: (-item[1], item[0]))
+    if len(counted) <= MOST_VALUES:
+        return Breakdown(name, tuple(counted))
+    shown, others = counted[: MOST_VALUES - 1], counted[MOST_VALUES - 1 :]
+    return Breakdown(name, (*shown, (f"{len(others)} others", sum(count for _, count in others))))
 
 
 def _size_classes(lesions: Iterable[LesionRecord]) -> tuple[tuple[str, int], ...]:
