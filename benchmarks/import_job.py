@@ -65,7 +65,7 @@ def contenders(folder: Path, baselines: Path) -> list[Contender]:
     """`mine import` first, then each baseline script that is there."""
     key = folder / "key"
     mine = str(Path(sys.executable).with_name("mine"))
-    arguments = ("import", str(folder / "input"), "--out", "{out}/dataset", "--work", "{out}/work", "--key", str(key))
+    arguments = ("import", str(folder / "input"), "--out", "{out}/dataset", "--work", "{out}/work", "--key-file", str(key))
     scripts = sorted(baselines.glob("baseline_*.py"))
     if not scripts:
         raise SystemExit(f"{baselines}: no baseline_*.py here; name their folder with --baselines")
