@@ -275,6 +275,13 @@ class SqliteLedger(LedgerFile):
         )
         return [CrosswalkRow(*row) for row in found]
 
+    def ways_to(self, original: str) -> list[CrosswalkRow]:
+        """The public ids of an identifier of the archive; sorted."""
+        found = self._rows(
+            "SELECT public_id, kind, original FROM crosswalk WHERE original = ? ORDER BY 2, 1", column(original)
+        )
+        return [CrosswalkRow(*row) for row in found]
+
     # --- the life of a ledger ------------------------------------------------------------------------
 
     def bind(self, name: str, value: str, advice: str) -> None:

@@ -282,6 +282,7 @@ def test_the_way_back_is_kept_once_and_found_by_public_id(path: Path) -> None:
         assert ledger.crosswalk("f00d") == [CrosswalkRow("f00d", "lesion", "1.2.9#1.1")]
         assert [row.original for row in ledger.crosswalk()] == ["4711 ^^^", "4711^^^", "1.2.9#1.1"]
         assert ledger.crosswalk("nothing") == []
+        assert ledger.ways_to("4711^^^") == [CrosswalkRow("beef", "patient", "4711^^^")]
 
 
 def test_what_is_bound_to_a_ledger_cannot_change(path: Path) -> None:

@@ -1,0 +1,95 @@
+"""The command `mine`: finds a command's module when it is asked for, and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from importlib import import_module
+from typing import NoReturn
+
+import click
+
+from cli.exits import Exit, of_error
+from cli.options import HELP_WIDTH, Invocation
+from cli.output import notice
+from deeplesion_miner.errors import MinerError, SumsDoNotHold
+
+COMMANDS = {
+    "demo": "cli.demo",
+    "doctor": "cli.doctor",
+    "config": "cli.config_command",
+    "find": "cli.find",
+    "run": "cli.run",
+    "import": "cli.import_files",
+    "status": "cli.status",
+    "explain": "cli.explain",
+    "check": "cli.check",
+    "query": "cli.query",
+}
+"""Name -> module that holds it as `command`; in the order of the work."""
+
+
+class Commands(click.Group):
+    """A group that imports a command's module only when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the work."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, or None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        found = import_module(COMMANDS[cmd_name]).command
+        assert isinstance(found, click.Command)
+        return found
+
+
+@click.command(
+    cls=Commands,
+    epilog="\b\nThe work: demo | doctor > config > find > run (or import) > status > explain > check > query",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
+)
+@click.version_option(package_name="deeplesion-miner", prog_name="mine")
+def mine() -> None:
+    """Mine radiologists' lesion measurements out of a DICOM archive into a DeepLesion-style dataset."""
+
+
+def main() -> NoReturn:
+    """Runs `mine` with the process's arguments and ends the process."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Runs `mine` and returns its exit code; every foreseen error is one line on stderr."""
+    invocation = Invocation()
+    quiet = logging.NullHandler()
+    logging.getLogger().addHandler(quiet)
+    # Warnings of the libraries quote values of the archive: they go to the log, and that is shown on request.
+    logging.captureWarnings(True)
+    try:
+        code = mine.main(arguments, prog_name="mine", standalone_mode=False, obj=invocation)
+    except click.ClickException as error:
+        error.show()
+        return Exit.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        notice("interrupted; nothing that was done is lost: run the same command again to go on")
+        return Exit.INTERRUPTED
+    except BrokenPipeError:
+        # Who read our output has gone; Python must not fail again when it flushes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
+    except SumsDoNotHold as error:
+        notice(f"mine: the sums do not hold, this is an error in mine: {error}")
+        return Exit.FAILED
+    except (MinerError, OSError) as error:
+        if invocation.verbose:
+            traceback.print_exc()
+        notice(f"mine: {error}")
+        return of_error(error) if isinstance(error, MinerError) else Exit.FAILED
+    finally:
+        logging.captureWarnings(False)
+        logging.getLogger().removeHandler(quiet)
+    return int(code or 0)

@@ -1,0 +1,78 @@
+"""What `run`, `import` and `demo` have in common: mine into the ledger, build the dataset, say what became of it."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from cli import funnel, wiring
+from cli.config import Settings
+from cli.exits import Exit
+from cli.output import Output, notice
+from cli.progress import Bar, counting_files, stopping_politely
+from deeplesion_miner.errors import SumsDoNotHold
+
+if TYPE_CHECKING:
+    from dataset_builder.ledger import SqliteLedger
+    from dataset_builder.stage import Stage
+    from deeplesion_miner.miner import RunSummary
+    from deeplesion_miner.types import StudyQuery
+    from dicom_io.opening import ArchiveSettings
+
+
+def mine_and_build(
+    command: str, settings: Settings, archive: ArchiveSettings, query: StudyQuery, output: Output
+) -> Exit:
+    """Mines what matches and is new, writes the dataset of all that is known, prints the funnel."""
+    from dataset_builder.writer import DatasetWriter
+    from deeplesion_miner.dataset import build
+
+    wiring.check_folders(settings)
+    with wiring.open_ledger(settings) as ledger:
+        pseudonyms = wiring.pseudonyms(settings, ledger)
+        stage = wiring.stage(settings)
+        sink = DatasetWriter(settings.run.out, stage)
+        number = ledger.start_run(command, archive.address or "\n".join(str(path.resolve()) for path in archive.paths))
+        summary = _mine(settings, archive, query, ledger, stage)
+        if summary.stopped:
+            done = summary.unchanged + summary.mined + summary.failed
+            notice(f"interrupted after {done} of {summary.found} studies; run the same command again to go on")
+            return Exit.INTERRUPTED
+        if not summary.found and not summary.set_aside:
+            notice("nothing matched: the archive lists no study with measurement series for this query")
+            return Exit.NOTHING_MATCHED
+        built = build(ledger, sink, pseudonyms, wiring.build_settings(settings))
+        found, transfers = ledger.funnel(), ledger.transfers()
+        values = funnel.values(found, transfers, built)
+        ledger.finish_run(number, values)
+    if found.problems():
+        raise SumsDoNotHold("; ".join(found.problems()))
+    report = sink.folder / "report.html"
+    text = [
+        f"this run: {summary.found:,} studies found, {summary.mined:,} mined, {summary.unchanged:,} known and"
+        f" unchanged, {summary.failed:,} failed",
+        *funnel.lines(found, transfers, built),
+        f"dataset  {sink.folder}",
+        f"report   {report}",
+        f"digest   {built.digest}",
+    ]
+    run = {"found": summary.found, "mined": summary.mined, "unchanged": summary.unchanged, "failed": summary.failed}
+    paths = {"dataset": sink.folder, "report": report, "digest": built.digest}
+    output.record("run", {"run": run, **values, **paths}, "\n".join(text))
+    return Exit.PARTIAL if funnel.is_partial(found) else Exit.DONE
+
+
+def _mine(
+    settings: Settings, archive: ArchiveSettings, query: StudyQuery, ledger: SqliteLedger, stage: Stage
+) -> RunSummary:
+    """The mining phase, with a bar and a polite Ctrl-C."""
+    from deeplesion_miner.miner import mine
+    from dicom_io.opening import ArchiveOpener
+
+    with (
+        counting_files() as progress,
+        ArchiveOpener(archive, progress) as opener,
+        closing(Bar()) as bar,
+        stopping_politely() as should_stop,
+    ):
+        return mine(opener.open, ledger, stage, query, wiring.mine_settings(settings), bar, should_stop)

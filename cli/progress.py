@@ -1,0 +1,86 @@
+"""A bar on stderr while studies are mined, and a polite answer to Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from cli.exits import Exit
+from cli.output import notice
+from deeplesion_miner.types import StudyOutcome, StudyRef
+
+
+class Bar:
+    """`deeplesion_miner.ports.Progress` as a tqdm bar: studies, images/s, MB/s, ETA; silent without a terminal."""
+
+    def __init__(self) -> None:
+        from tqdm import tqdm
+
+        self._bar: Any = tqdm(total=0, unit="study", desc="mining", file=sys.stderr, disable=None, leave=False)
+        self._images = 0
+        self._bytes = 0
+        self._began = time.monotonic()
+
+    def found(self, studies: int) -> None:
+        """Sets the bar's length."""
+        self._bar.reset(total=studies)
+
+    def skipped(self, study: StudyRef) -> None:
+        """One study on."""
+        self._bar.update()
+
+    def mined(self, outcome: StudyOutcome) -> None:
+        """One study on, with what was moved for it."""
+        self._images += outcome.transfers.images
+        self._bytes += outcome.transfers.bytes
+        seconds = max(time.monotonic() - self._began, 1e-3)
+        rates = f"{self._images / seconds:.1f} images/s, {self._bytes / 1e6 / seconds:.1f} MB/s"
+        self._bar.set_postfix_str(rates, refresh=False)
+        self._bar.update()
+
+    def failed(self, study: StudyRef, error: str) -> None:
+        """Says what happened, without naming the study: its row is in `mine status --studies`."""
+        self._bar.clear()
+        notice(f"a study could not be mined now and is tried again by the next run: {error}")
+        self._bar.update()
+
+    def close(self) -> None:
+        """Removes the bar."""
+        self._bar.close()
+
+
+@contextmanager
+def counting_files() -> Iterator[Callable[[int], None]]:
+    """A counter for the files that are looked at; silent without a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit="file", desc="reading headers", file=sys.stderr, disable=None, leave=False) as bar:
+        yield lambda count: bar.update(count - bar.n)
+
+
+@contextmanager
+def stopping_politely() -> Iterator[Callable[[], bool]]:
+    """Gives a function that is true after a first Ctrl-C; a second one ends the process at once.
+
+    Ending at once loses nothing: what is recorded is durable, the rest is done again.
+    """
+    asked = False
+
+    def on_interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        if asked:
+            os._exit(Exit.INTERRUPTED)
+        asked = True
+        notice("\nfinishing the current study; Ctrl-C again stops at once, nothing is lost either way")
+
+    before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield lambda: asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,35 @@
+"""Which studies: the options of `find` and `run`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import DicomDate
+from deeplesion_miner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from deeplesion_miner.types import StudyQuery
+
+
+def study_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --from, --to, --patient and --study; the function gets date_from, date_to, patient, studies."""
+    for option in (
+        click.option("--study", "studies", multiple=True, metavar="UID", help="A StudyInstanceUID; may be repeated."),
+        click.option("--patient", default="", metavar="ID", help="Only this PatientID."),
+        click.option("--to", "date_to", type=DicomDate(), default="", help="Last study date, e.g. 2026-12-31."),
+        click.option("--from", "date_from", type=DicomDate(), default="", help="First study date, e.g. 2026-01-01."),
+    ):
+        function = option(function)
+    return function
+
+
+def study_query(date_from: str, date_to: str, patient: str, studies: tuple[str, ...]) -> StudyQuery:
+    """The query of the options; ConfigError for an impossible one."""
+    from deeplesion_miner.types import StudyQuery
+
+    if date_from and date_to and date_to < date_from:
+        raise ConfigError(f"--from {date_from} lies after --to {date_to}")
+    return StudyQuery(date_from, date_to, patient, studies)

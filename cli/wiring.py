@@ -1,0 +1,158 @@
+"""Builds the pieces from the configuration; the identified and the public side never share a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli.config import Settings
+from cli.output import notice
+from deeplesion_miner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dataset_builder.ledger import SqliteLedger
+    from dataset_builder.stage import Stage
+    from deeplesion_miner.dataset import BuildSettings
+    from deeplesion_miner.miner import MineSettings
+    from deeplesion_miner.pseudonyms import Pseudonyms
+    from dicom_io.opening import ArchiveSettings
+
+KEY_NAME = "pseudonym.key"
+KEY_BYTES = 32
+OBJECTS, STAGE = "objects", "stage"
+"""Folders of the working folder: received objects; encoded slices that wait for a dataset."""
+
+
+def check_folders(settings: Settings) -> None:
+    """Raises ConfigError where the public and the identified side would lie in one another."""
+    out, work = settings.run.out.resolve(), settings.run.work.resolve()
+    if out == work or out in work.parents or work in out.parents:
+        raise ConfigError(
+            f"--work {settings.run.work} and --out {settings.run.out} lie in one another; the working folder"
+            " identifies patients and the dataset is what may travel: name two separate folders"
+        )
+    key = _key_path(settings).resolve()
+    if out in key.parents:
+        raise ConfigError(
+            f"--key-file {key} lies inside the dataset {settings.run.out}; who has the key can find the"
+            " patients: move it elsewhere"
+        )
+
+
+def open_ledger(settings: Settings) -> SqliteLedger:
+    """The ledger of the working folder, for writing; raises LedgerInUse."""
+    from dataset_builder.ledger import FILE_NAME, SqliteLedger
+
+    return SqliteLedger(settings.run.work / FILE_NAME)
+
+
+def read_ledger(settings: Settings) -> SqliteLedger:
+    """The ledger of the working folder, for reading only; ConfigError where there is none."""
+    from dataset_builder.ledger import FILE_NAME, SqliteLedger
+
+    return SqliteLedger.reader(settings.run.work / FILE_NAME)
+
+
+def stage(settings: Settings) -> Stage:
+    """Where encoded slices wait for the dataset."""
+    from dataset_builder.stage import Stage
+
+    return Stage(settings.run.work / STAGE)
+
+
+def pseudonyms(settings: Settings, ledger: SqliteLedger, environment: Mapping[str, str] | None = None) -> Pseudonyms:
+    """Pseudonyms under the key of MINE_KEY, --key-file or the working folder, where the first run makes one.
+
+    Raises ConfigError for a key that is missing, too short, or not the one of this ledger.
+    """
+    from deeplesion_miner.pseudonyms import Pseudonyms
+
+    found = Pseudonyms(_key(settings, os.environ if environment is None else environment))
+    # The token is a keyed hash: it tells keys apart and reveals nothing of them.
+    ledger.bind("pseudonym key", found.token("ledger"), "give the old key (--key-file) or start a new --work")
+    return found
+
+
+def _key_path(settings: Settings) -> Path:
+    named = settings.deidentification.key_file
+    return Path(named).expanduser() if named else settings.run.work / KEY_NAME
+
+
+def _key(settings: Settings, environment: Mapping[str, str]) -> bytes:
+    if environment.get("MINE_KEY"):
+        if settings.deidentification.key_file:
+            raise ConfigError("MINE_KEY and --key-file are both given; give one")
+        return environment["MINE_KEY"].encode()
+    path = _key_path(settings)
+    if not path.exists() and not settings.deidentification.key_file:
+        _make_key(path)
+    try:
+        mode, key = path.stat().st_mode, path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"key file {path}: cannot be read ({error.strerror})") from error
+    if mode & 0o077:
+        notice(f"key file {path}: other users can read it; chmod 600 {path}")
+    return key.rstrip(b"\r\n")
+
+
+def _make_key(path: Path) -> None:
+    """Makes a random key; a crash before the rename leaves none, never half of one."""
+    partial = path.with_name(f"{path.name}.partial")
+    with os.fdopen(os.open(partial, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w") as file:
+        file.write(secrets.token_hex(KEY_BYTES) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    notice(f"made a pseudonym key: {path} (keep it secret and keep it: without it this dataset cannot grow)")
+
+
+def archive_settings(settings: Settings) -> ArchiveSettings:
+    """How to reach the archive on the network; ConfigError where none is named."""
+    from dicom_io.opening import ArchiveSettings
+
+    archive = settings.archive
+    if not archive.address:
+        raise ConfigError("no archive is named; write AET@host:port after the command or as address in [archive]")
+    return ArchiveSettings(
+        address=archive.address,
+        store_folder=settings.run.work / OBJECTS,
+        calling_ae=archive.calling_ae,
+        method=archive.method,
+        move_host=archive.move_host,
+        move_port=archive.move_port,
+        images_per_minute=archive.images_per_minute,
+        hours=archive.hours,
+        max_object_mb=archive.max_object_mb,
+        max_associations=max(archive.max_associations, settings.run.workers),
+    )
+
+
+def folder_settings(settings: Settings, paths: tuple[Path, ...]) -> ArchiveSettings:
+    """Files and folders as an archive."""
+    from dicom_io.opening import ArchiveSettings
+
+    return ArchiveSettings(paths=paths, max_object_mb=settings.archive.max_object_mb)
+
+
+def mine_settings(settings: Settings) -> MineSettings:
+    """How to mine; the digest changes with every rule and with the version of the program."""
+    from deeplesion_miner.miner import MineSettings
+
+    ruled = json.dumps({"version": version("deeplesion-miner"), **asdict(settings.rules)}, sort_keys=True)
+    digest = hashlib.sha256(ruled.encode()).hexdigest()[:16]
+    return MineSettings(settings.rules, settings.run.workers, digest)
+
+
+def build_settings(settings: Settings) -> BuildSettings:
+    """How the dataset is made."""
+    from deeplesion_miner.dataset import BuildSettings
+    from deeplesion_miner.deidentify import DeidentifyOptions
+
+    return BuildSettings(settings.rules, DeidentifyOptions(settings.deidentification.age_cap_years))
