@@ -45,6 +45,7 @@ def card(tables: Tables, settings: CardSettings) -> bytes:
         "## Numbers\n\n" + _measures(tables),
         "## De-identification\n\n" + _DEIDENTIFICATION,
         "## Files\n\n" + _files(),
+        "## Columns\n\nHow private a column is:\n\n" + _privacy(),
         *(f"### {name}.parquet\n\n{_columns(name)}" for name in TABLES),
         "## Known limits\n\n" + _LIMITS,
         "## Contact for removal\n\n" + (settings.contact or NOT_STATED),
@@ -138,17 +139,20 @@ def _files() -> str:
 
 
 def _columns(table: str) -> str:
+    head = ("column", "type", "unit", "meaning", "privacy", "DL_info.csv")
     rows = [
         (
             f"`{c.name}`",
             f"{c.type}{' or null' if c.nullable else ''}",
             c.unit,
             c.meaning,
+            c.privacy,
             f"`{c.dl_info}`" if c.dl_info else "",
         )
         for c in columns(table)
     ]
-    head = ("column", "type", "unit", "meaning", "DL_info.csv")
-    if not any(c.dl_info for c in columns(table)):
-        head, rows = head[:4], [row[:4] for row in rows]  # type: ignore[assignment, misc]
     return _table(head, rows)
+
+
+def _privacy() -> str:
+    return "\n".join(f"- **{name}**: {meaning}" for name, meaning in schemas.load("dataset")["privacy"].items())

@@ -61,14 +61,14 @@ def windowed(hu: NDArray[np.int16], window_hu: tuple[float, float] | None) -> ND
     return shown
 
 
-def cut(grey: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
-    """The crop's pixels (side, side); black beyond the image."""
-    rows, columns = grey.shape
-    piece = np.zeros((crop.side, crop.side), np.uint8)
+def cut(hu: NDArray[np.int16], crop: Crop) -> NDArray[np.int16]:
+    """The crop's pixels (side, side); the least CT number, hence black, beyond the image."""
+    rows, columns = hu.shape
+    piece = np.full((crop.side, crop.side), np.iinfo(np.int16).min, np.int16)
     top, left = max(crop.top, 0), max(crop.left, 0)
     bottom, right = min(crop.top + crop.side, rows), min(crop.left + crop.side, columns)
     if top < bottom and left < right:
-        piece[top - crop.top : bottom - crop.top, left - crop.left : right - crop.left] = grey[top:bottom, left:right]
+        piece[top - crop.top : bottom - crop.top, left - crop.left : right - crop.left] = hu[top:bottom, left:right]
     return piece
 
 
@@ -86,9 +86,8 @@ def draw_lesion(
 
     `hu`: (rows, columns); axes and box in the core convention. `crop` None shows the whole slice.
     """
-    grey = windowed(hu, window_hu)
     left, top = (crop.left, crop.top) if crop else (0, 0)
-    piece = cut(grey, crop) if crop else grey
+    piece = windowed(cut(hu, crop) if crop else hu, window_hu)
     scale = width_px / piece.shape[1]
     size = (width_px, max(1, round(piece.shape[0] * scale)))
     resized = Image.fromarray(piece).resize(size, Image.Resampling.BICUBIC)

@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import schemas
 from dataset_builder.layout import MANIFEST
@@ -110,9 +111,18 @@ def read_any_version(folder: Path) -> Manifest:
             schema_version=found["schema_version"],
             schema_digest=found["schema_digest"],
             tool_version=found["tool_version"],
-            counts=found["counts"],
+            counts=dict(found["counts"]),
             digest=found["digest"],
-            files=tuple(FileEntry(**entry) for entry in found["files"]),
+            files=tuple(_entry(entry) for entry in found["files"]),
         )
     except (ValueError, KeyError, TypeError) as error:
         raise VerificationFailed(f"{path}: damaged ({error!r}); write the dataset again") from error
+
+
+def _entry(found: Mapping[str, Any]) -> FileEntry:
+    """A listed file; ValueError where its path leads out of the folder."""
+    entry = FileEntry(**found)
+    path = PurePosixPath(entry.path)
+    if path.is_absolute() or ".." in path.parts or not isinstance(entry.sha256, str):
+        raise ValueError(f"the entry {entry}")
+    return entry

@@ -190,7 +190,7 @@ def _tile(lesion: LesionRecord, hu: NDArray[np.int16]) -> str:
         + ("" if short_axis is None else _line("short", short_axis))
         + _line("long", long_axis)
     )
-    picture = _picture(cut(windowed(hu, window_of(lesion)), crop))
+    picture = _picture(windowed(cut(hu, crop), window_of(lesion)))
     flags = f"<small>{escape(', '.join(lesion.notes))}</small>" if lesion.notes else ""
     return (
         f'<figure><svg viewBox="{left} {top} {side} {side}"><image {frame} href="{picture}"/>{lines}</svg>'
