@@ -100,14 +100,16 @@ def images(out: Path) -> Counter[str]:
 
 
 def png_folder(out: Path) -> Path:
-    """Where a contender's dataset lies: `mine` keeps its trusted side beside it."""
-    return out / "dataset" if (out / "dataset").is_dir() else out
+    """Where a contender's slices lie: `mine` has other things beside them."""
+    own = out / "dataset" / "Images_png"
+    return own if own.is_dir() else out
 
 
 def measure(programs: list[Contender], folder: Path, rounds: int) -> list[Result]:
     """All contenders in turns; ends with SystemExit where they did not write the same images."""
     results = {program.name: Result(program.name) for program in programs}
-    written: dict[str, Counter[str]] = {}
+    first = programs[0].name
+    expected: Counter[str] = Counter()
     for number in range(rounds):
         for program in programs:
             out = folder / "out"
@@ -115,15 +117,15 @@ def measure(programs: list[Contender], folder: Path, rounds: int) -> list[Result
             result = results[program.name]
             result.take(*timed(program, out))
             if number == 0:
-                pngs = png_folder(out)
-                written[program.name] = images(pngs)
-                result.images = written[program.name].total()
-                result.png_bytes = sum(path.stat().st_size for path in pngs.rglob("*.png"))
-    (first, expected), *others = written.items()
-    for name, found in others:
-        if found != expected:
-            raise SystemExit(f"{name} wrote {(found - expected).total()} images that {first} did not, "
-                             f"{first} wrote {(expected - found).total()} that {name} did not")
+                found = images(png_folder(out))
+                expected = expected or found
+                if found != expected:
+                    raise SystemExit(
+                        f"{program.name} wrote {(found - expected).total()} images that {first} did not, "
+                        f"{first} wrote {(expected - found).total()} that {program.name} did not"
+                    )
+                result.images = found.total()
+                result.png_bytes = sum(path.stat().st_size for path in png_folder(out).rglob("*.png"))
     return list(results.values())
 
 
