@@ -22,10 +22,10 @@ SETTINGS = ("archive.address", "run.out", "run.work", "archive.method", "archive
 
 @make_command("doctor", EXAMPLE, *SETTINGS)
 def command(configuration: Configuration, output: Output) -> Exit:
-    """Check this installation, its folders and, where one is named, an archive.
+    """Check the installation, folders and an archive.
 
-    Each line is ok, warn or fail; a fail says what to do. An archive is asked a few small questions and for
-    one or two small objects; nothing is stored there.
+    Each line is ok, warn or fail; a fail says what to do. An archive, where one is named, is asked a few small
+    questions and for one or two small objects; nothing is stored there.
     """
     found = [*findings_here(configuration), *archive_findings(configuration)]
     for finding in found:

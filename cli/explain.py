@@ -25,8 +25,9 @@ mine explain report.dcm                            # every bookmark of this obje
 @click.option("--png", type=click.Path(path_type=Path), help="Save the drawn picture (numbered, if there are several).")
 @click.argument("what")
 def command(configuration: Configuration, output: Output, what: str, png: Path | None) -> Exit:
-    """Show where WHAT came from, each rule's verdict with its numbers, and the drawn picture.
+    """Show where a row came from, and why it stands.
 
+    Prints the object and item that WHAT came from and each rule's verdict with its numbers; saves the picture.
     WHAT is a lesion_id, a bookmark_id, an image of the dataset (000001_01_01/103.png or 000001_01_01_103.png),
     a bookmark's key, a SOP Instance UID or a DICOM file. Needs the working folder; the answer identifies
     patients.

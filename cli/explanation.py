@@ -77,7 +77,7 @@ def text(explanation: Explanation) -> str:
         f"bookmark   {bookmark.key}",
         *(f"public     {name}" for name in explanation.public_ids),
         f"object     study {source.study_instance_uid}, series {source.series_instance_uid}",
-        f"           {source.dialect}, written by {source.writer or 'an unknown writer'}, item {bookmark.item_path or '-'}",
+        f"           {source.dialect} of {source.writer or 'an unknown writer'}, item {bookmark.item_path or '-'}",
         f"says       {_said(bookmark)}",
         *(f"image      {_image_name(image)}" for image in bookmark.images),
     ]
@@ -161,9 +161,8 @@ def _paths_of(refs: Sequence[ImageRef], ledger: SqliteLedger, settings: Settings
         received = [store.path(ref.sop_instance_uid) for ref in refs]
         if any(received):
             return tuple(path for path in received if path is not None)
-    imported = {
-        Path(line) for run in ledger.runs() if run["command"] == "import" for line in run["archive"].splitlines()
-    }
+    imports = [run["archive"] for run in ledger.runs() if run["command"] == "import"]
+    imported = {Path(line) for archive in imports for line in archive.splitlines()}
     return tuple(sorted(path for path in imported if path.exists()))
 
 
@@ -171,14 +170,15 @@ def _paths_of(refs: Sequence[ImageRef], ledger: SqliteLedger, settings: Settings
 
 
 def _said(bookmark: Bookmark) -> str:
+    from deeplesion_miner.types import Segment
+
     words: list[str] = [bookmark.kind.value]
     for name, axis in (("long axis", bookmark.long_axis), ("short axis", bookmark.short_axis)):
         if axis is not None:
             stated = "" if axis.stated is None else f" stated {axis.stated.value:g} {axis.stated.unit or '(no unit)'},"
-            start, end = (
-                ", ".join(f"{value:.2f}" for value in point) for point in (axis.segment.start, axis.segment.end)
-            )
-            space = "px" if len(axis.segment.start) == len(("column", "row")) else "mm"
+            ends = (axis.segment.start, axis.segment.end)
+            start, end = (", ".join(f"{value:.2f}" for value in point) for point in ends)
+            space = "px" if isinstance(axis.segment, Segment) else "mm"
             words.append(f"{name}{stated} from ({start}) to ({end}) {space}")
     return "; ".join(words)
 

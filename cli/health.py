@@ -70,9 +70,8 @@ def _packages() -> Iterator[Finding]:
         except PackageNotFoundError:
             missing.append(name)
     if missing:
-        yield Finding(
-            "packages", "fail", f"missing: {', '.join(missing)}", f"python -m pip install {' '.join(missing)}"
-        )
+        words = " ".join(missing)
+        yield Finding("packages", "fail", f"missing: {words}", f"python -m pip install {words}")
     else:
         yield Finding("packages", "ok", f"{DISTRIBUTION} {version(DISTRIBUTION)}; {', '.join(found)}")
 

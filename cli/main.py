@@ -1,4 +1,4 @@
-"""The command `mine`: finds a command's module when it is asked for, and turns errors into one line and an exit code."""
+"""The command `mine`: loads a command when it is asked for; errors become one line and an exit code."""
 
 from __future__ import annotations
 
@@ -29,6 +29,10 @@ COMMANDS = {
     "query": "cli.query",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
+
+
+LIBRARIES = ("py.warnings", "pydicom", "pynetdicom", "highdicom")
+"""Loggers whose messages quote values of the archive; they are heard with ``-v`` only."""
 
 
 class Commands(click.Group):
@@ -65,9 +69,10 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Runs `mine` and returns its exit code; every foreseen error is one line on stderr."""
     invocation = Invocation()
+    # basicConfig, which -v asks for, does nothing where the root has a handler: ours sits on the libraries.
     quiet = logging.NullHandler()
-    logging.getLogger().addHandler(quiet)
-    # Warnings of the libraries quote values of the archive: they go to the log, and that is shown on request.
+    for library in LIBRARIES:
+        logging.getLogger(library).addHandler(quiet)
     logging.captureWarnings(True)
     try:
         code = mine.main(arguments, prog_name="mine", standalone_mode=False, obj=invocation)
@@ -91,5 +96,4 @@ def run(arguments: list[str]) -> int:
         return of_error(error) if isinstance(error, MinerError) else Exit.FAILED
     finally:
         logging.captureWarnings(False)
-        logging.getLogger().removeHandler(quiet)
     return int(code or 0)

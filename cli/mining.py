@@ -38,9 +38,8 @@ def mine_and_build(
             done = summary.unchanged + summary.mined + summary.failed
             notice(f"interrupted after {done} of {summary.found} studies; run the same command again to go on")
             return Exit.INTERRUPTED
-        if not summary.found and not summary.set_aside:
-            notice("nothing matched: the archive lists no study with measurement series for this query")
-            return Exit.NOTHING_MATCHED
+        if not summary.found:
+            return _nothing_matched(ledger)
         built = build(ledger, sink, pseudonyms, wiring.build_settings(settings))
         found, transfers = ledger.funnel(), ledger.transfers()
         values = funnel.values(found, transfers, built)
@@ -60,6 +59,15 @@ def mine_and_build(
     paths = {"dataset": sink.folder, "report": report, "digest": built.digest}
     output.record("run", {"run": run, **values, **paths}, "\n".join(text))
     return Exit.PARTIAL if funnel.is_partial(found) else Exit.DONE
+
+
+def _nothing_matched(ledger: SqliteLedger) -> Exit:
+    """Says why there is nothing to write: partial where broken objects may hide a study."""
+    found = ledger.funnel()
+    broken = [f"{code} {loss.count:,} ({loss.example})" for code, loss in found.unreadable.items()]
+    set_aside = f"; set aside: {', '.join(broken)}" if broken else ""
+    notice(f"nothing matched: no study with measurement series{set_aside}; no dataset was written")
+    return Exit.PARTIAL if funnel.is_partial(found) else Exit.NOTHING_MATCHED
 
 
 def _mine(

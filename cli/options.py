@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,19 +27,18 @@ class Invocation:
     verbose: bool = False
 
 
-class DicomDate(click.ParamType):
+class DicomDate(click.ParamType[str]):
     """A day written 2026-01-31 or 20260131; becomes YYYYMMDD."""
 
     name = "date"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The day as DICOM writes it; a usage error for anything else."""
-        for pattern in ("%Y-%m-%d", "%Y%m%d"):
-            try:
-                return datetime.strptime(value, pattern).strftime("%Y%m%d")
-            except ValueError:
-                continue
-        self.fail(f"{value!r} is not a day; write 2026-01-31", param, ctx)
+        pattern = "%Y-%m-%d" if "-" in value else "%Y%m%d"
+        try:
+            return datetime.strptime(value, pattern).strftime("%Y%m%d")
+        except ValueError:
+            return self.fail(f"{value!r} is not a day; write 2026-01-31", param, ctx)
 
 
 def command(name: str, example: str, *settings: str) -> Callable[[Callable[..., Any]], click.Command]:
@@ -46,6 +46,8 @@ def command(name: str, example: str, *settings: str) -> Callable[[Callable[..., 
 
     The function is called with `configuration`, `output` and its own parameters.
     """
+
+    examples = "\n".join(f"  {line}" for line in example.strip().splitlines())
 
     def decorate(function: Callable[..., Any]) -> click.Command:
         @wraps(function)
@@ -58,34 +60,48 @@ def command(name: str, example: str, *settings: str) -> Callable[[Callable[..., 
             return function(configuration=config.load(flags, config_file), output=Output(as_json), **given)
 
         decorated: Callable[..., Any] = invoke
-        for option in (*_shared_options(), *(_option(setting) for setting in reversed(settings))):
-            decorated = option(decorated)
-        examples = "\n".join(f"  {line}" for line in example.strip().splitlines())
-        return click.command(
+        for setting in reversed(settings):
+            decorated = _option(setting)(decorated)
+        made = click.command(
             name,
             epilog=f"\b\nExample:\n{examples}",
             context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
         )(decorated)
+        made.params.extend(_shared_options())
+        return made
 
     return decorate
 
 
-def _shared_options() -> list[Callable[..., Any]]:
-    """In reverse: click lists what is applied last first."""
+def _shared_options() -> list[click.Parameter]:
     return [
-        click.option("-v", "--verbose", is_flag=True, expose_value=False, callback=_remember_verbose,
-                     help="Show tracebacks and the libraries' warnings (they may name patients)."),
-        click.option("--json", "as_json", is_flag=True, help="One JSON object a line on stdout."),
-        click.option("--set", "assignments", multiple=True, metavar="SECTION.NAME=VALUE",
-                     help="Set anything that `mine config show` lists; may be repeated."),
-        click.option("--config", "config_file", type=click.Path(path_type=Path), metavar="FILE",
-                     help=f"Settings file; default: {config.FILE_NAME} of the current folder."),
-    ]  # fmt: skip
+        click.Option(
+            ["--config", "config_file"],
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help=f"Settings file; default: {config.FILE_NAME} of the current folder.",
+        ),
+        click.Option(
+            ["--set", "assignments"],
+            multiple=True,
+            metavar="SECTION.NAME=VALUE",
+            help="Set anything that `mine config show` lists; may be repeated.",
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="One JSON object a line on stdout."),
+        click.Option(
+            ["-v", "--verbose"],
+            is_flag=True,
+            expose_value=False,
+            callback=_remember_verbose,
+            help="Show tracebacks and the libraries' warnings (they may name patients).",
+        ),
+    ]
 
 
 def _remember_verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.ensure_object(Invocation).verbose = True
+        logging.basicConfig(format="%(name)s: %(message)s", level=logging.WARNING)
 
 
 def _parameter(setting: str) -> str:

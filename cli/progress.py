@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cli.exits import Exit
 from cli.output import notice
-from deeplesion_miner.types import StudyOutcome, StudyRef
+
+if TYPE_CHECKING:
+    from deeplesion_miner.types import StudyOutcome, StudyRef
 
 
 class Bar:
@@ -61,7 +63,11 @@ def counting_files() -> Iterator[Callable[[int], None]]:
     from tqdm import tqdm
 
     with tqdm(unit="file", desc="reading headers", file=sys.stderr, disable=None, leave=False) as bar:
-        yield lambda count: bar.update(count - bar.n)
+
+        def on_file(count: int) -> None:
+            bar.update(count - bar.n)
+
+        yield on_file
 
 
 @contextmanager

@@ -22,9 +22,10 @@ mine status --unreadable --json
 @click.option("--unreadable", is_flag=True, help="List the objects that could not be read (identifies patients).")
 @click.option("--studies", is_flag=True, help="List the studies (identifies patients).")
 def command(configuration: Configuration, output: Output, unreadable: bool, studies: bool) -> Exit:
-    """Show the funnel: found, readable, located, kept, each loss by its reason.
+    """Show the funnel, each loss by its reason.
 
-    Reads the ledger alone, also while a run goes on.
+    Found, readable, located, kept: counted over all studies that the working folder knows. Reads the ledger
+    alone, also while a run goes on.
     """
     with wiring.read_ledger(configuration.settings) as ledger:
         if studies:

@@ -8,7 +8,6 @@ import os
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -143,6 +142,8 @@ def folder_settings(settings: Settings, paths: tuple[Path, ...]) -> ArchiveSetti
 
 def mine_settings(settings: Settings) -> MineSettings:
     """How to mine; the digest changes with every rule and with the version of the program."""
+    from importlib.metadata import version
+
     from deeplesion_miner.miner import MineSettings
 
     ruled = json.dumps({"version": version("deeplesion-miner"), **asdict(settings.rules)}, sort_keys=True)

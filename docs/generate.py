@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import schemas
+from cli import reference
 
 DOCS = Path(__file__).resolve().parent
 
@@ -70,7 +71,7 @@ def column_row(name: str, facts: Mapping[str, str]) -> str:
 
 def pages() -> dict[str, str]:
     """Every generated page: name below docs/ and text."""
-    return {"reasons.md": reasons_page(), "columns.md": columns_page()}
+    return {"reasons.md": reasons_page(), "columns.md": columns_page(), "cli.md": reference.page()}
 
 
 if __name__ == "__main__":
