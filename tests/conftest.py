@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["servers"]
+
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
