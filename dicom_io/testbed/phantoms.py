@@ -38,14 +38,15 @@ from dicom_io.testbed.sr_highdicom import Manner
 from dicom_io.testbed.sr_ohif import OHIF_3_11, OHIF_3_13
 from dicom_io.testbed.truth import ExpectedBookmark, PhantomArchive
 
-LUNG = LesionPlan("lung", "right lung", (-76.3, -11.7), 0.28, (15.0, 10.4), 33, 40)
-LUNG_LEFT = LesionPlan("lung left", "left lung", (79.2, 13.9), 0.36, (12.0, 9.5), 118, 25)
-LIVER = LesionPlan("liver", "liver", (-71.4, -16.8), 0.76, (18.0, 12.0), 15, 20)
+# Axes near 45 degrees to the pixels: an interpolated profile finds their ends best there.
+LUNG = LesionPlan("lung", "right lung", (-76.3, -11.7), 0.28, (18.0, 14.2), 45, 40)
+LUNG_LEFT = LesionPlan("lung left", "left lung", (79.2, 13.9), 0.36, (15.0, 12.4), 130, 25)
+LIVER = LesionPlan("liver", "liver", (-71.4, -16.8), 0.76, (22.5, 15.0), 45, 20)
 """Its short axis is two thirds of the long one: what OHIF draws unasked is here the lesion's own edge."""
-LIVER_FRONT = LesionPlan("liver front", "liver", (-36.2, -38.3), 0.80, (13.0, 9.2), 152, 25)
-KIDNEY = LesionPlan("kidney", "left kidney", (54.4, 52.7), 0.84, (13.0, 9.0), 70, 20)
-SPLEEN = LesionPlan("spleen", "spleen", (97.1, 33.6), 0.74, (13.0, 9.9), 45, 30)
-VERTEBRA = LesionPlan("vertebra", "vertebra", (0.6, 62.3), 0.5, (12.0, 9.0), 10, 60)
+LIVER_FRONT = LesionPlan("liver front", "liver", (-36.2, -38.3), 0.80, (16.0, 12.8), 137, 25)
+KIDNEY = LesionPlan("kidney", "left kidney", (54.4, 52.7), 0.84, (16.0, 12.8), 49, 20)
+SPLEEN = LesionPlan("spleen", "spleen", (100.1, 33.6), 0.74, (16.0, 13.0), 45, 30)
+VERTEBRA = LesionPlan("vertebra", "vertebra", (0.6, 62.3), 0.5, (14.0, 11.6), 42, 60)
 
 SIGNED = Storing()
 UNSIGNED = Storing(intercept=-1024, signed=False)

@@ -30,7 +30,7 @@ SUPINE: tuple[Vector, Vector] = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0))
 PRONE: tuple[Vector, Vector] = ((-1.0, 0.0, 0.0), (0.0, -1.0, 0.0))
 CORONAL: tuple[Vector, Vector] = ((1.0, 0.0, 0.0), (0.0, 0.0, -1.0))
 HEAD_END_MM = 61.75
-SMALL_MATRIX = {512: 192, 256: 160}
+SMALL_MATRIX = {512: 256, 256: 192}
 SMALL_SLICES = 12
 
 

@@ -91,6 +91,8 @@ def _without_the_clock(report: Dataset, header: ReportHeader) -> None:
     for keyword in ("InstanceCreationDate", "InstanceCreationTime", "TimezoneOffsetFromUTC"):
         if keyword in report:
             delattr(report, keyword)
+    for equipment in report.get("ContributingEquipmentSequence", []):
+        equipment.ContributionDateTime = f"{header.date}{header.time}"
 
 
 def _group(drawing: Drawing, manner: Manner) -> MeasurementsAndQualitativeEvaluations:
