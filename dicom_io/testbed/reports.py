@@ -161,7 +161,7 @@ class Desk:
         self.headers: list[ReportHeader] = []
 
     def header(self, key: str, number: int, minutes: int, series_key: str = "", instance: int = 1) -> ReportHeader:
-        """The header of a report saved so many minutes (below 60) after nine at the study's date."""
+        """The header of a report saved so many minutes (below 60) after nine in the evening of the study."""
         return ReportHeader(
             study=self.study,
             key=key,

@@ -270,6 +270,7 @@ def test_another_seed_gives_other_uids_and_the_same_lesions(archive: PhantomArch
     assert [mark.long_axis_px for mark in other.expected] == [mark.long_axis_px for mark in archive.expected]
 
 
+@pytest.mark.slow
 def test_most_studies_have_a_hundred_slices_when_asked_for(tmp_path: Path) -> None:
     archive = write_phantoms(tmp_path, slices_per_series=100, matrix=32)
     images = Counter()
