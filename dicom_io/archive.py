@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
 
 from pydicom.dataset import Dataset
@@ -170,16 +171,17 @@ class TransportArchive:
         return [one.sop_instance_uid for one in listed if one.sop_instance_uid in wanted]
 
     def slices(self, refs: Iterable[ImageRef]) -> Iterator[tuple[ImageRef, Slice | Unreadable]]:
-        """Decoded pixels, in the given order; the file of a multi-frame object is read once in a row."""
-        path: Path | None = None
-        for ref in refs:
-            wanted = self._objects.path(ref.sop_instance_uid)
-            if wanted is None:
-                yield ref, Unreadable(ref.sop_instance_uid, "not_delivered", detail="it was not fetched before")
-                continue
-            if wanted != path:
-                path, dataset = wanted, _read(wanted, ref.sop_instance_uid, pixels=True)
-            yield ref, dataset if isinstance(dataset, Unreadable) else pixels.decode(dataset, ref)
+        """Decoded pixels, in the given order; frames of one object in a row are decoded from one reading."""
+        for uid, frames in groupby(refs, key=_sop_instance_uid):
+            path = self._objects.path(uid)
+            if path is None:
+                dataset: Dataset | Unreadable = Unreadable(uid, "not_delivered", detail="it was not fetched before")
+            else:
+                dataset = _read(path, uid, pixels=True)
+            if isinstance(dataset, Unreadable):
+                yield from ((ref, dataset) for ref in frames)
+            else:
+                yield from pixels.decode_frames(dataset, frames)
 
     # --- reach and counts ---
 
@@ -269,6 +271,10 @@ def _read(path: Path, uid: str, *, pixels: bool) -> Dataset | Unreadable:
 def _is_measurement(series: SeriesListing) -> bool:
     """True for series that hold, or may hold, measurement objects: an unknown modality may."""
     return not series.modality or series.modality in dialects.MEASUREMENT_MODALITIES
+
+
+def _sop_instance_uid(ref: ImageRef) -> str:
+    return ref.sop_instance_uid
 
 
 def _ct_first(series: SeriesListing) -> tuple[bool, str]:

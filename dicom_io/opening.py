@@ -86,6 +86,11 @@ class ArchiveOpener:
             self._open += 1
             return self._open_network(self._address)
 
+    @property
+    def move_port(self) -> int | None:
+        """Where our storage SCP listens; None before the first archive over C-MOVE is opened."""
+        return None if self._receiver is None else self._receiver.port
+
     def close(self) -> None:
         """Stops the receiver; archives are closed by who opened them."""
         with self._lock:
