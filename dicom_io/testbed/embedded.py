@@ -12,30 +12,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
-    UID,
     AllTransferSyntaxes,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
 )
 from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
     StudyRootQueryRetrieveInformationModelGet,
@@ -53,12 +43,9 @@ from dicom_io.testbed.index import (
     read_stored_object,
     wanted_keys,
 )
+from dicom_io.testbed.sending import Ticket, contexts_for, send, send_at_once
 
 LOOPBACK = "127.0.0.1"
-UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
-LONGEST_CONTEXT_LIST = 128
-"""Presentation context IDs are odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
-
 # DIMSE status codes (PS3.4 tables B.2-1, C.4-1, C.4-2, C.4-3).
 SUCCESS, PENDING, CANCELLED = 0x0000, 0xFF00, 0xFE00
 OUT_OF_RESOURCES, BAD_IDENTIFIER, UNABLE_TO_PROCESS = 0xA702, 0xA900, 0xC000
@@ -154,7 +141,7 @@ class EmbeddedArchive:
                 context.abstract_syntax, AllTransferSyntaxes, scu_role=True, scp_role=True
             )
         handlers = [
-            (evt.EVT_CONN_OPEN, _send_at_once),
+            (evt.EVT_CONN_OPEN, send_at_once),
             (evt.EVT_ESTABLISHED, self._send_stored_bytes),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._on_store),
@@ -265,10 +252,10 @@ class EmbeddedArchive:
             return
         selected = self._selected(event)
         objects = () if isinstance(selected, int) else selected
-        handlers = [(evt.EVT_CONN_OPEN, _send_at_once), (evt.EVT_ESTABLISHED, self._send_stored_bytes)]
+        handlers = [(evt.EVT_CONN_OPEN, send_at_once), (evt.EVT_ESTABLISHED, self._send_stored_bytes)]
         yield (
             *destination,
-            {"contexts": _contexts(objects) or [build_context(Verification)], "evt_handlers": handlers},
+            {"contexts": contexts_for(objects) or [build_context(Verification)], "evt_handlers": handlers},
         )
         if isinstance(selected, int):
             yield 1
@@ -285,110 +272,22 @@ class EmbeddedArchive:
             if done == self.faults.abort_after_images and self._takes_one("_aborts_left"):
                 event.assoc.abort()
                 return
-            yield PENDING, _Ticket(stored)
+            yield PENDING, Ticket(stored)
 
     def _send_stored_bytes(self, event: Any) -> None:
-        """Makes the association send a `_Ticket` as the bytes of its file.
+        """Makes the association send a `Ticket` as the bytes of its file.
 
         pynetdicom's own C-GET and C-MOVE decode and encode each data set; the sending method of this one
         association is replaced, so that what is delivered is what is stored.
         """
         event.assoc.send_c_store = partial(self._send_ticket, event.assoc)
 
-    def _send_ticket(self, association: Any, ticket: _Ticket, **options: Any) -> Dataset:
-        status = _send(association, ticket.stored, **options)
+    def _send_ticket(self, association: Any, ticket: Ticket, **options: Any) -> Dataset:
+        status = send(association, ticket.stored, **options)
         if status.get("Status") is not None:
             with self._lock:
                 self._sent.append(ticket.stored.sop_instance_uid)
         return status
-
-
-class _Ticket(Dataset):  # type: ignore[misc]
-    """Stands for a stored object in pynetdicom's handlers, which insist on a Dataset."""
-
-    def __init__(self, stored: StoredObject) -> None:
-        super().__init__()
-        object.__setattr__(self, "stored", stored)
-        self.SOPClassUID = stored.sop_class_uid
-        self.SOPInstanceUID = stored.sop_instance_uid
-
-    stored: StoredObject
-
-
-def _send(
-    association: Any,
-    stored: StoredObject,
-    msg_id: int = 1,
-    originator_aet: str | None = None,
-    originator_id: int | None = None,
-) -> Dataset:
-    """One C-STORE sub-operation (PS3.7 9.1.1); returns the peer's status, empty if it went away.
-
-    Raises ValueError where the peer accepted no context that fits the object.
-    """
-    fitting = [
-        context
-        for context in association.accepted_contexts
-        if context.abstract_syntax == stored.sop_class_uid and context.as_scu
-    ]
-    exact = [context for context in fitting if context.transfer_syntax[0] == stored.transfer_syntax_uid]
-    plain = [context for context in fitting if context.transfer_syntax[0] in UNCOMPRESSED]
-    if exact:
-        context, encoded = exact[0], _data_set_bytes(stored.path)
-    elif plain and stored.transfer_syntax_uid in UNCOMPRESSED:
-        context = plain[0]
-        encoded = _encoded_anew(stored.path, context.transfer_syntax[0])
-    else:
-        raise ValueError(f"no context for {stored.sop_class_uid} in {stored.transfer_syntax_uid} was accepted")
-    request = C_STORE()
-    request.MessageID = msg_id
-    request.Priority = 2
-    request.AffectedSOPClassUID = stored.sop_class_uid
-    request.AffectedSOPInstanceUID = stored.sop_instance_uid
-    request.MoveOriginatorApplicationEntityTitle = originator_aet
-    request.MoveOriginatorMessageID = originator_id
-    request.DataSet = BytesIO(encoded)
-    return _exchange(association, request, context.context_id)
-
-
-def _exchange(association: Any, request: C_STORE, context_id: int) -> Dataset:
-    """Sends the request and waits for its answer, as pynetdicom's send_c_store does."""
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        threading.Event().wait(0.0001)
-    association.dimse.send_msg(request, context_id)
-    _, response = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
-    status = Dataset()
-    if response is not None and response.is_valid_response:
-        status.Status = response.Status
-    return status
-
-
-def _data_set_bytes(path: Path) -> bytes:
-    """The encoded data set of a Part 10 file: all that follows its file meta information."""
-    meta_length = int(read_file_meta_info(path).FileMetaInformationGroupLength)
-    # Preamble and prefix (132 bytes) and the group length element (12 bytes) come before the rest (PS3.10 7.1).
-    return path.read_bytes()[132 + 12 + meta_length :]
-
-
-def _encoded_anew(path: Path, syntax: UID) -> bytes:
-    encoded = encode(dcmread(path), syntax.is_implicit_VR, syntax.is_little_endian, syntax.is_deflated)
-    if encoded is None:
-        raise ValueError(f"{path.name} cannot be encoded as {syntax.name}")
-    return bytes(encoded)
-
-
-def _contexts(objects: tuple[StoredObject, ...]) -> list[Any]:
-    """Contexts to propose to a move destination: each class in its stored syntaxes, and uncompressed."""
-    proposals: dict[tuple[str, str], list[UID]] = {}
-    for stored in objects:
-        syntax = UID(stored.transfer_syntax_uid)
-        proposals[stored.sop_class_uid, syntax] = [syntax]
-        if syntax in UNCOMPRESSED:
-            proposals[stored.sop_class_uid, "plain"] = [ExplicitVRLittleEndian, ImplicitVRLittleEndian]
-    contexts = [build_context(sop_class, syntaxes) for (sop_class, _), syntaxes in sorted(proposals.items())]
-    return contexts[:LONGEST_CONTEXT_LIST]
 
 
 def _answer(level: str, row: Mapping[str, str], wanted: Mapping[str, str], ae_title: str) -> Dataset:
@@ -402,11 +301,6 @@ def _answer(level: str, row: Mapping[str, str], wanted: Mapping[str, str], ae_ti
             value = row.get(key, "")
             setattr(answer, key, value.split("\\") if "\\" in value else value or None)
     return answer
-
-
-def _send_at_once(event: Any) -> None:
-    """Turns off Nagle's algorithm, which costs 40 ms an object against delayed acknowledgements."""
-    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _write_durably(path: Path, content: bytes) -> None:
