@@ -50,6 +50,7 @@ class DeidentificationSection:
 
     key_file: str = ""
     age_cap_years: int | None = 89
+    issuer_is_identity: bool = False
 
 
 @dataclass(frozen=True)

@@ -156,4 +156,5 @@ def build_settings(settings: Settings) -> BuildSettings:
     from deeplesion_miner.dataset import BuildSettings
     from deeplesion_miner.deidentify import DeidentifyOptions
 
-    return BuildSettings(settings.rules, DeidentifyOptions(settings.deidentification.age_cap_years))
+    section = settings.deidentification
+    return BuildSettings(settings.rules, DeidentifyOptions(section.age_cap_years, section.issuer_is_identity))

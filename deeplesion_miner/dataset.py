@@ -41,15 +41,18 @@ def build(ledger: Ledger, sink: Sink, pseudonyms: Pseudonyms, settings: BuildSet
     Raises SumsDoNotHold where bookmarks, rows and verdicts do not add up.
     """
     outcomes = _judged_as_population(list(ledger.outcomes()), settings.rules)
-    indices = _indices(ledger, pseudonyms, outcomes)
+    options = settings.deidentification
+    indices = _indices(ledger, pseudonyms, outcomes, options)
     samples = [
-        deidentify(outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), settings.deidentification)
+        deidentify(outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), options)
         for outcome in outcomes
     ]
     summary = _sums(outcomes, samples)
     # The way back exists before anything that needs it is public.
     ledger.record_crosswalk(
-        (row.public_id, row.kind, row.original) for outcome in outcomes for row in crosswalk(outcome, pseudonyms)
+        (row.public_id, row.kind, row.original)
+        for outcome in outcomes
+        for row in crosswalk(outcome, pseudonyms, options)
     )
     return replace(summary, digest=sink.write(samples))
 
@@ -82,7 +85,9 @@ def _with_verdicts(outcome: StudyOutcome, verdicts: Mapping[str, Verdict]) -> St
     return replace(outcome, placed=placed, rejected=outcome.rejected + rejected, stacks=stacks)
 
 
-def _indices(ledger: Ledger, pseudonyms: Pseudonyms, outcomes: Sequence[StudyOutcome]) -> dict[str, Indices]:
+def _indices(
+    ledger: Ledger, pseudonyms: Pseudonyms, outcomes: Sequence[StudyOutcome], options: DeidentifyOptions
+) -> dict[str, Indices]:
     """Numbers of studies with kept lesions: patients by pseudonym, studies by date, series by number.
 
     What got a number before keeps it (the ledger remembers).
@@ -90,11 +95,11 @@ def _indices(ledger: Ledger, pseudonyms: Pseudonyms, outcomes: Sequence[StudyOut
     by_patient: dict[str, list[StudyOutcome]] = {}
     for outcome in outcomes:
         if outcome.placed:
-            by_patient.setdefault(PublicIds(pseudonyms, outcome.patient).patient_id, []).append(outcome)
+            by_patient.setdefault(PublicIds(pseudonyms, outcome.patient, options).patient_id, []).append(outcome)
     patients = ledger.patient_index(sorted(by_patient))
     found: dict[str, Indices] = {}
     for patient_id, studies in by_patient.items():
-        ids = {o.study.study_instance_uid: PublicIds(pseudonyms, o.patient) for o in studies}
+        ids = {o.study.study_instance_uid: PublicIds(pseudonyms, o.patient, options) for o in studies}
         ordered = sorted(
             studies,
             key=lambda o: (o.patient.study_date, o.patient.study_time, ids[o.study.study_instance_uid].study_id),

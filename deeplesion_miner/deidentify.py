@@ -42,6 +42,9 @@ class DeidentifyOptions:
 
     age_cap_years: int | None = 89
     """Ages above are written as this plus one (45 CFR 164.514(b)(2)(i)(C)); None writes them as they are."""
+    issuer_is_identity: bool = False
+    """Whether patients with one PatientID but different issuers are different people. Off by default: reports
+    often leave the issuer out that the images have, and one person as two could stand on both sides of a split."""
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,14 @@ class Crosswalk:
 class PublicIds:
     """Public identifiers of one study's things."""
 
-    def __init__(self, pseudonyms: Pseudonyms, patient: PatientFacts) -> None:
+    def __init__(self, pseudonyms: Pseudonyms, patient: PatientFacts, options: DeidentifyOptions) -> None:
         self._pseudonyms = pseudonyms
-        self.patient_id = pseudonyms.patient(patient.patient_id, patient.issuer_of_patient_id)
+        issuer = patient.issuer_of_patient_id if options.issuer_is_identity else ""
+        if patient.patient_id.strip():
+            self.patient_id = pseudonyms.patient(patient.patient_id, issuer)
+        else:
+            # Nameless studies must not become one person.
+            self.patient_id = pseudonyms.token("patient of study", patient.study_instance_uid)
         self.study_id = self.study(patient.study_instance_uid)
 
     def study(self, study_instance_uid: str) -> str:
@@ -99,7 +107,7 @@ def deidentify(
     options: DeidentifyOptions,
 ) -> Sample:
     """The public part of one study; `indices` is None for a study without kept lesions."""
-    ids = PublicIds(pseudonyms, outcome.patient)
+    ids = PublicIds(pseudonyms, outcome.patient, options)
     if indices is None:
         return Sample((), (), tuple(_rejected_record(r, ids) for r in outcome.rejected))
     stacks = {stack.key: stack for stack in outcome.stacks}
@@ -118,13 +126,14 @@ def deidentify(
     return Sample(lesions, slices, bookmarks + tuple(_rejected_record(r, ids) for r in outcome.rejected))
 
 
-def crosswalk(outcome: StudyOutcome, pseudonyms: Pseudonyms) -> list[Crosswalk]:
+def crosswalk(outcome: StudyOutcome, pseudonyms: Pseudonyms, options: DeidentifyOptions) -> list[Crosswalk]:
     """Every public id that the study's sample uses, with what it stands for."""
-    ids = PublicIds(pseudonyms, outcome.patient)
+    ids = PublicIds(pseudonyms, outcome.patient, options)
     patient = outcome.patient
+    issuer = f"^^^{patient.issuer_of_patient_id}" if options.issuer_is_identity else ""
     bookmarks = [r.bookmark for r in outcome.rejected] + [p.kept.bookmark for p in outcome.placed]
     rows = [
-        Crosswalk(ids.patient_id, "patient", f"{patient.patient_id}^^^{patient.issuer_of_patient_id}"),
+        Crosswalk(ids.patient_id, "patient", f"{patient.patient_id.strip()}{issuer}"),
         Crosswalk(ids.study_id, "study", patient.study_instance_uid),
         *(Crosswalk(ids.series(stack.key), "series", stack.key) for stack in outcome.stacks),
         *(Crosswalk(ids.source(b.source.sop_instance_uid), "source", b.source.sop_instance_uid) for b in bookmarks),

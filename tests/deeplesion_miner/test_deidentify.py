@@ -146,11 +146,11 @@ def test_a_sex_that_is_no_dicom_value_does_not_leave(sex: str) -> None:
 
 def test_the_crosswalk_leads_back_from_every_public_id() -> None:
     chosen = outcome(rejected=(Rejected(bookmark("1.2.840.99.6#1"), "no_second_axis"),))
-    way_back = {row.public_id: row for row in crosswalk(chosen, PSEUDONYMS)}
+    way_back = {row.public_id: row for row in crosswalk(chosen, PSEUDONYMS, OPTIONS)}
     sample = deidentify(chosen, PSEUDONYMS, INDICES, OPTIONS)
     lesion = sample.lesions[0]
     assert way_back[lesion.lesion_id] == Crosswalk(lesion.lesion_id, "lesion", "1.2.840.99.4#1.2")
-    assert way_back[lesion.patient_id].original == "MRN-4711^^^Hospital"
+    assert way_back[lesion.patient_id].original == "MRN-4711"
     assert way_back[lesion.study_id].original == "1.2.840.99.1"
     assert way_back[lesion.series_id].original == "1.2.840.99.2"
     for row in sample.bookmarks:
@@ -158,6 +158,23 @@ def test_the_crosswalk_leads_back_from_every_public_id() -> None:
 
 
 def test_ids_of_different_things_never_coincide() -> None:
-    ids = PublicIds(PSEUDONYMS, PatientFacts("1", "1"))
+    ids = PublicIds(PSEUDONYMS, PatientFacts("1", "1"), OPTIONS)
     assert len({ids.study("1"), ids.series("1"), ids.source("1"), ids.bookmark("1"), ids.lesion("1")}) == 5
     assert len(astuple(Crosswalk("a", "b", "c"))) == 3
+
+
+def patient_of(patient_id: str, issuer: str, study: str, options: DeidentifyOptions) -> str:
+    return PublicIds(PSEUDONYMS, PatientFacts(study, patient_id, issuer), options).patient_id
+
+
+def test_a_report_without_the_issuer_does_not_make_another_person() -> None:
+    assert patient_of("P1", "", "1.1", OPTIONS) == patient_of("P1", "CLINIC", "1.2", OPTIONS)
+
+
+def test_issuers_tell_people_apart_where_that_is_asked_for() -> None:
+    strict = DeidentifyOptions(issuer_is_identity=True)
+    assert patient_of("P1", "CLINIC A", "1.1", strict) != patient_of("P1", "CLINIC B", "1.2", strict)
+
+
+def test_studies_without_a_patient_id_are_not_taken_for_one_person() -> None:
+    assert patient_of(" ", "", "1.1", OPTIONS) != patient_of("", "", "1.2", OPTIONS)
