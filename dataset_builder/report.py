@@ -145,7 +145,7 @@ def _measures(tables: Tables) -> str:
     ]
     legend = (
         '<p class="legend"><i class="median"></i> median here <i class="public"></i> DeepLesion '
-        "(its validation and test rows; mean for age). The outermost bars hold the tails beyond 1 and 99 %.</p>"
+        "(its validation and test rows). The outermost bars hold the tails beyond 1 and 99 %.</p>"
     )
     return f'<div class="cards">{cards}</div>{legend}' + _table(head, rows, "numbers")
 

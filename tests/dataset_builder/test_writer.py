@@ -240,6 +240,7 @@ def digest_in(folder: Path) -> str:
     return read_manifest(folder).digest if folder.exists() else "nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("replaces", [False, True])
 def test_a_run_ended_at_any_change_leaves_the_old_or_the_new_dataset_and_the_next_run_completes_it(
     tmp_path: Path, replaces: bool
