@@ -64,8 +64,8 @@ class Result:
 def contenders(folder: Path, baselines: Path) -> list[Contender]:
     """`mine import` first, then each baseline script that is there."""
     key = folder / "key"
-    mine = str(Path(sys.executable).with_name("mine"))
-    arguments = ("import", str(folder / "input"), "--out", "{out}/dataset", "--work", "{out}/work", "--key-file", str(key))
+    mine = (str(Path(sys.executable).with_name("mine")), "import", str(folder / "input"))
+    places = ("--out", "{out}/dataset", "--work", "{out}/work", "--key-file", str(key))
     scripts = sorted(baselines.glob("baseline_*.py"))
     if not scripts:
         raise SystemExit(f"{baselines}: no baseline_*.py here; name their folder with --baselines")
@@ -73,7 +73,7 @@ def contenders(folder: Path, baselines: Path) -> list[Contender]:
         Contender(script.stem, (sys.executable, str(script), str(folder / "input" / "images"), "{out}"))
         for script in scripts
     ]
-    return [Contender("mine import", (mine, *arguments)), *plain]
+    return [Contender("mine import", (*mine, *places)), *plain]
 
 
 def timed(contender: Contender, out: Path) -> tuple[float, float]:
