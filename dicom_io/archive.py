@@ -25,7 +25,7 @@ from deeplesion_miner.types import (
     Unreadable,
 )
 from dicom_io import dialects, part10, pixels, planes
-from dicom_io.attributes import text
+from dicom_io.attributes import quiet, text
 from dicom_io.transport import Objects, Transport
 
 _FETCHED = ("SR", "")
@@ -202,9 +202,11 @@ class TransportArchive:
         dataset = _read(path, uid, pixels=pixels)
         if isinstance(dataset, Unreadable):
             return dataset
-        for keyword, wanted in (("SOPInstanceUID", uid), ("StudyInstanceUID", study_instance_uid)):
-            if text(dataset, keyword) != wanted:
-                detail = f"{keyword} is {text(dataset, keyword)!r}; the archive delivered it as {wanted!r}"
+        with quiet():
+            stated = {keyword: text(dataset, keyword) for keyword in ("SOPInstanceUID", "StudyInstanceUID")}
+        for (keyword, found), wanted in zip(stated.items(), (uid, study_instance_uid), strict=True):
+            if found != wanted:
+                detail = f"{keyword} is {found!r}; the archive delivered it as {wanted!r}"
                 return Unreadable(uid, "bad_value", detail=detail)
         return dataset
 

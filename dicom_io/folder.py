@@ -8,15 +8,15 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
+from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef, Unreadable
 from dicom_io import part10
 from dicom_io import query as q
-from dicom_io.attributes import integer, text
+from dicom_io.attributes import integer, quiet, text
 from dicom_io.dialects import MEASUREMENT_MODALITIES
 
 
@@ -202,24 +202,26 @@ def _walk(top: Path) -> Iterator[Path]:
             yield path
 
 
-def _sop_class(dataset: Any) -> str:
+@quiet()
+def _sop_class(dataset: Dataset) -> str:
     """SOP class of the data set, else of the file meta information."""
     stated = text(dataset, "SOPClassUID")
-    return stated or text(getattr(dataset, "file_meta", {}), "MediaStorageSOPClassUID")
+    return stated or text(dataset.file_meta, "MediaStorageSOPClassUID")
 
 
-def _indexed(path: Path, size_bytes: int, dataset: Any) -> IndexedFile | Unreadable:
-    uids = {keyword: text(dataset, keyword) for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")}
-    for keyword, uid in uids.items():
-        if not uid:
+@quiet()
+def _indexed(path: Path, size_bytes: int, dataset: Dataset) -> IndexedFile | Unreadable:
+    """What is remembered of a file. An object without a series UID is kept: its study and its own UID place it."""
+    for keyword in ("StudyInstanceUID", "SOPInstanceUID"):
+        if not text(dataset, keyword):
             detail = f"{path}: {keyword} is missing or empty; repair the file at its source"
             return Unreadable(str(path), "missing_attribute", detail=detail)
     return IndexedFile(
         path=str(path),
         size_bytes=size_bytes,
-        study_instance_uid=uids["StudyInstanceUID"],
-        series_instance_uid=uids["SeriesInstanceUID"],
-        sop_instance_uid=uids["SOPInstanceUID"],
+        study_instance_uid=text(dataset, "StudyInstanceUID"),
+        series_instance_uid=text(dataset, "SeriesInstanceUID"),
+        sop_instance_uid=text(dataset, "SOPInstanceUID"),
         sop_class_uid=_sop_class(dataset),
         modality=text(dataset, "Modality"),
         instance_number=integer(dataset, "InstanceNumber"),

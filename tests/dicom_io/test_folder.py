@@ -88,6 +88,16 @@ def test_what_is_no_dicom_file_or_broken_is_set_aside_with_its_reason(folder: Pa
     assert found == {"notes.txt": "not_dicom", "empty": "not_dicom", "nameless.dcm": "missing_attribute"}
 
 
+def test_an_object_without_a_series_uid_is_listed_in_its_study(folder: Path):
+    loose = sr(1, 7)
+    del loose.SeriesInstanceUID
+    write(folder, loose)
+    transport = FolderTransport(FolderIndex([folder]))
+    assert transport.unreadable == ()
+    assert "" in [one.series_instance_uid for one in transport.find_series(study_uid(1))]
+    assert [one.sop_instance_uid for one in transport.find_instances(study_uid(1), "")] == [sr_uid(1, 7)]
+
+
 def test_an_equal_copy_is_no_matter_and_one_that_differs_is_set_aside(folder: Path):
     shutil.copy(folder / "a" / f"{sr_uid(2)}.dcm", folder / "z_copy.dcm")
     other = sr(1)
