@@ -19,17 +19,17 @@ def study_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--study", "studies", multiple=True, metavar="UID", help="A StudyInstanceUID; may be repeated."),
         click.option("--patient", default="", metavar="ID", help="Only this PatientID."),
-        click.option("--to", "date_to", type=DicomDate(), default="", help="Last study date, e.g. 2026-12-31."),
-        click.option("--from", "date_from", type=DicomDate(), default="", help="First study date, e.g. 2026-01-01."),
+        click.option("--to", "date_to", type=DicomDate(), help="Last study date, e.g. 2026-12-31."),
+        click.option("--from", "date_from", type=DicomDate(), help="First study date, e.g. 2026-01-01."),
     ):
         function = option(function)
     return function
 
 
-def study_query(date_from: str, date_to: str, patient: str, studies: tuple[str, ...]) -> StudyQuery:
+def study_query(date_from: str | None, date_to: str | None, patient: str, studies: tuple[str, ...]) -> StudyQuery:
     """The query of the options; ConfigError for an impossible one."""
     from deeplesion_miner.types import StudyQuery
 
     if date_from and date_to and date_to < date_from:
         raise ConfigError(f"--from {date_from} lies after --to {date_to}")
-    return StudyQuery(date_from, date_to, patient, studies)
+    return StudyQuery(date_from or "", date_to or "", patient, studies)
