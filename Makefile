@@ -2,7 +2,7 @@
 # make test         lint and all tests
 # make lint         ruff, mypy --strict, import contracts
 # make coverage     the core's line coverage, without the real data beside the checkout
-# make experiments  the long experiments, e.g. the whole DeepLesion replay
+# make experiments  the long experiments: the whole DeepLesion replay, three archives, kills
 # make bench        the whole job against plain scripts that do the same
 # make docs         writes the pages that are generated from schemas/
 # make clean        removes the environment, caches and what demo and bench wrote
@@ -40,7 +40,7 @@ coverage: $(VENV)/ready-test
 	  --cov=deeplesion_miner --cov-report=term-missing:skip-covered --cov-fail-under=98
 
 experiments: $(VENV)/ready-test system
-	DLM_EXPERIMENTS=whole $(BIN)/python -m pytest -s --timeout=7200 tests/experiments $(PYTEST_FLAGS)
+	.ci/experiments $(BIN)/python
 
 bench: $(VENV)/ready-bench
 	$(BIN)/python benchmarks/import_job.py $(BENCH_FLAGS)
