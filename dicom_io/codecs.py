@@ -1,4 +1,9 @@
-"""Decodes one compressed frame; what its header claims is looked at before memory is taken for it."""
+"""Decodes one compressed frame; what it claims is looked at before memory is taken for it.
+
+imagecodecs holds every codec that is needed. Its JPEG decoder fills up what is missing at the end without a word,
+and its OpenJPH decoder goes on after errors: so the end of a JPEG frame is looked for here, and HTJ2K is decoded by
+OpenJPEG. pydicom's plugins add no codec to these, and one of them takes minutes over a frame that ends early.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ NO_SIZE_MARKERS = frozenset({0xC4, 0xC8, 0xCC})
 """Of the frame header range C0 to CF these are tables and reserved (ITU-T T.81 table B.1)."""
 JPEG_LS_FRAME = 0xF7
 STANDALONE_MARKERS = frozenset({0x01, *range(0xD0, 0xD9)})
+START_OF_IMAGE, END_OF_IMAGE = b"\xff\xd8", b"\xff\xd9"
 CODESTREAM = b"\xff\x4f\xff\x51"
 """SOC and SIZ, with which every JPEG 2000 codestream begins (ITU-T T.800 A.4, A.5)."""
 
@@ -20,7 +26,6 @@ DECODERS: dict[str, Callable[[bytes], NDArray[np.integer]]] = {
     "jpeg8": imagecodecs.jpeg8_decode,
     "jpegls": imagecodecs.jpegls_decode,
     "jpeg2k": imagecodecs.jpeg2k_decode,
-    "htj2k": imagecodecs.htj2k_decode,
 }
 
 
@@ -28,7 +33,7 @@ def decode_frame(codec: str, frame: bytes, rows: int, columns: int, bits_allocat
     """The samples of one frame, (rows, columns), as coded: sign and unused bits are the caller's.
 
     `codec`: a value of `schemas/pixels.toml`, section 'decoder'. Raises ValueError where the frame is coded in
-    another size, else what the decoder raises.
+    another size or ends early, else what the decoder raises.
     """
     if codec == "rle":
         dtype = np.dtype(f"<u{bits_allocated // 8}")
@@ -36,12 +41,14 @@ def decode_frame(codec: str, frame: bytes, rows: int, columns: int, bits_allocat
     shape = coded_shape(frame)
     if shape != (rows, columns):
         raise ValueError(f"the frame is coded as {shape}, the header says {(rows, columns)}")
+    if frame.startswith(START_OF_IMAGE) and not frame.rstrip(b"\0").endswith(END_OF_IMAGE):
+        raise ValueError("the frame ends early: there is no end of image")
     return DECODERS[codec](frame)
 
 
 def coded_shape(frame: bytes) -> tuple[int, int] | None:
     """(rows, columns) that a JPEG, JPEG-LS or JPEG 2000 frame claims; None where none is found."""
-    if frame[:2] == b"\xff\xd8":
+    if frame.startswith(START_OF_IMAGE):
         return _jpeg_shape(frame)
     begin = frame.find(CODESTREAM)
     if begin < 0 or begin + 24 > len(frame):

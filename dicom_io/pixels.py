@@ -1,8 +1,7 @@
 """Decodes CT images to Hounsfield units, exactly, or says why it cannot; sizes are checked before memory is taken.
 
-Stored values are decoded by imagecodecs, else by pydicom's plugins, then made signed as PixelRepresentation and
-BitsStored say (PS3.5 section 8.1) and rescaled (PS3.3 C.11.1.1.2). Lossless syntaxes give the same values as the
-uncompressed image.
+Stored values are decoded frame by frame, then made signed as PixelRepresentation and BitsStored say (PS3.5
+section 8.1) and rescaled (PS3.3 C.11.1.1.2). Lossless syntaxes give the same values as the uncompressed image.
 """
 
 from __future__ import annotations
@@ -16,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels import get_decoder
-from pydicom.uid import ExplicitVRBigEndian, RLELossless
+from pydicom.uid import ExplicitVRBigEndian
 
 import schemas
 from deeplesion_miner.types import ImageRef, Slice, Unreadable
 from dicom_io import part10
 from dicom_io.attributes import DECODING_ERRORS, integer, number, quiet, text
-from dicom_io.codecs import coded_shape, decode_frame
+from dicom_io.codecs import decode_frame
 from dicom_io.planes import FrameAttributes
 
 MAX_PX = 1 << 26
@@ -179,10 +177,10 @@ class _Rescale:
 def _stored(ds: Dataset, form: _Form, frame_number: int) -> NDArray[np.integer]:
     """Stored values of a frame, signed or not as the header says: (rows, columns)."""
     data = ds.PixelData
-    if ds.file_meta.TransferSyntaxUID.is_compressed and not ds.file_meta.TransferSyntaxUID.is_deflated:
-        values = _decompressed(ds, data, form, frame_number)
-    else:
+    if form.syntax in part10.STATED:
         values = _native(data, form, frame_number)
+    else:
+        values = _decompressed(ds, data, form, frame_number)
     return _with_sign(values, form)
 
 
@@ -212,23 +210,11 @@ def _decompressed(ds: Dataset, data: bytes, form: _Form, frame_number: int) -> N
     try:
         values = decode_frame(codec, frame, form.rows, form.columns, form.bits_allocated)
     except CODEC_ERRORS as error:
-        values = _by_pydicom(ds, frame_number, frame, form, error)
+        raise _CannotDecode("broken_pixels", f"frame {frame_number}: {error}; fetch the object again") from error
     if values.shape != (form.rows, form.columns):
         raise _CannotDecode(
             "broken_pixels", f"frame {frame_number} is coded as {values.shape}, not {(form.rows, form.columns)}"
         )
-    return values
-
-
-def _by_pydicom(ds: Dataset, frame_number: int, frame: bytes, form: _Form, refused: Exception) -> NDArray[np.integer]:
-    """The second opinion, where imagecodecs refuses a frame of the right size."""
-    if coded_shape(frame) != (form.rows, form.columns) and form.syntax != RLELossless:
-        raise _CannotDecode("broken_pixels", f"frame {frame_number}: {refused}") from refused
-    try:
-        decoder = get_decoder(ds.file_meta.TransferSyntaxUID)
-        values: NDArray[np.integer] = decoder.as_array(ds, index=frame_number - 1, raw=True)[0]
-    except CODEC_ERRORS as error:
-        raise _CannotDecode("broken_pixels", f"frame {frame_number}: {refused}; {error}") from error
     return values
 
 
