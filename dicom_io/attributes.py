@@ -26,6 +26,7 @@ DECODING_ERRORS = (
     NotImplementedError,
     EOFError,
     OSError,
+    RecursionError,
     struct.error,
 )
 """What pydicom raises for values and encodings that it cannot read."""

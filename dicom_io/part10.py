@@ -141,7 +141,7 @@ def _encoding(data: bytes, start: int, syntax: UID) -> Encoding:
     if syntax:
         return EXPLICIT_LITTLE  # PS3.5 A.4: every encapsulated syntax; private ones that are not will not parse
     if len(data) < start + 8:
-        raise _SetAside("no_transfer_syntax", "TransferSyntaxUID (0002,0010) is missing, and so is the data set")
+        raise _SetAside("truncated", "TransferSyntaxUID (0002,0010) and the data set are missing; fetch it again")
     explicit = data[start + 4 : start + 6] in SHORT_VRS | LONG_VRS
     (group,) = struct.unpack_from("<H", data, start)
     return Encoding(implicit=not explicit, little=group < 0x0400)
