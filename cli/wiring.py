@@ -119,6 +119,11 @@ def archive_settings(settings: Settings) -> ArchiveSettings:
     archive = settings.archive
     if not archive.address:
         raise ConfigError("no archive is named; write AET@host:port after the command or as address in [archive]")
+    if settings.run.workers > archive.max_associations:
+        raise ConfigError(
+            f"{settings.run.workers} workers need as many associations and [archive] max_associations is"
+            f" {archive.max_associations}: use fewer workers, or raise it if the archive bears more"
+        )
     return ArchiveSettings(
         address=archive.address,
         store_folder=settings.run.work / OBJECTS,
@@ -129,7 +134,7 @@ def archive_settings(settings: Settings) -> ArchiveSettings:
         images_per_minute=archive.images_per_minute,
         hours=archive.hours,
         max_object_mb=archive.max_object_mb,
-        max_associations=max(archive.max_associations, settings.run.workers),
+        max_associations=archive.max_associations,
     )
 
 

@@ -116,9 +116,8 @@ def deidentify(
         for lesion in outcome.placed
     )
     keys = {(lesion.stack_key, lesion.slice_number) for lesion in outcome.placed}
-    sizes = {lesion.stack_key: lesion for lesion in outcome.placed}
     slices = tuple(
-        _slice_record(image, stack, sizes[stack.key], ids, indices, (stack.key, image.slice_number) in keys)
+        _slice_record(image, stack, ids, indices, (stack.key, image.slice_number) in keys)
         for stack in outcome.stacks
         for image in stack.slices
     )
@@ -213,9 +212,8 @@ def file_name(patient_index: int, study_index: int, series_index: int, slice_num
 
 
 def _slice_record(
-    image: StackSlice, stack: Stack, example: PlacedLesion, ids: PublicIds, indices: Indices, is_key: bool
+    image: StackSlice, stack: Stack, ids: PublicIds, indices: Indices, is_key: bool
 ) -> SliceRecord:
-    plane = example.kept.lesion.plane
     series_index = indices.series[stack.key]
     return SliceRecord(
         series_id=ids.series(stack.key),
@@ -226,10 +224,10 @@ def _slice_record(
         slice_number=image.slice_number,
         # Absolute positions could link a dataset with another; distances are all that is needed.
         position_mm=round(image.position_mm - stack.slices[0].position_mm, 6),
-        rows=plane.rows,
-        columns=plane.columns,
-        col_spacing_mm=plane.col_spacing_mm,
-        row_spacing_mm=plane.row_spacing_mm,
+        rows=image.rows,
+        columns=image.columns,
+        col_spacing_mm=image.col_spacing_mm,
+        row_spacing_mm=image.row_spacing_mm,
         is_key_slice=is_key,
         clipped_px=image.clipped_px,
         png_sha256=image.staged_png,

@@ -78,13 +78,17 @@ def mine(
     """
     with closing(open_archive()) as archive:
         studies = sorted(set(archive.studies(query)))
-        ledger.record_set_aside(archive.set_aside())
-        summary = RunSummary(found=len(studies), set_aside=len(archive.set_aside()))
         progress.found(len(studies))
+        summary = RunSummary(found=len(studies))
         if settings.workers <= 1:
-            results: Iterable[_Result] = (_mine_one(archive, ledger, stage, s, settings) for s in studies)
-            return _follow(results, ledger, progress, should_stop, summary)
-    return _mine_in_threads(open_archive, ledger, stage, studies, settings, progress, should_stop, summary)
+            results = (_mine_one(archive, ledger, stage, study, settings) for study in studies)
+            summary = _follow(results, progress, should_stop, summary)
+    if settings.workers > 1:
+        summary = _mine_in_threads(open_archive, ledger, stage, studies, settings, progress, should_stop, summary)
+    # Asked for at the end: second copies that differ show themselves while objects arrive.
+    set_aside = archive.set_aside()
+    ledger.record_set_aside(set_aside)
+    return replace(summary, set_aside=len(set_aside))
 
 
 def mine_study(archive: Archive, stage: PngStage, listing: StudyListing, rules: Rules) -> StudyOutcome:
@@ -223,7 +227,6 @@ def _mine_one(
 
 def _follow(
     results: Iterable[_Result],
-    ledger: Ledger,
     progress: Progress,
     should_stop: Callable[[], bool],
     summary: RunSummary,
@@ -288,7 +291,7 @@ def _mine_in_threads(
 
     with ThreadPoolExecutor(settings.workers, thread_name_prefix="mine") as pool:
         try:
-            return _follow(results(pool), ledger, progress, should_stop, summary)
+            return _follow(results(pool), progress, should_stop, summary)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             for archive in opened:

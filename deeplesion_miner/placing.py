@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from deeplesion_miner import deeplesion
+from deeplesion_miner import deeplesion, geometry
 from deeplesion_miner.ports import Archive, PngStage
 from deeplesion_miner.stacks import Headers, NumberedStack, number_stack, stack_key
 from deeplesion_miner.types import (
@@ -76,7 +76,7 @@ def _place_stack(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kep
     numbered = number_stack(lesions, archive.instances(study, series), fetch)
     staged = _stage(archive, stage, numbered, {lesion.header.ref for lesion in lesions})
     placed, rejected = _verdicts(key, kept, numbered, staged)
-    used = [low_high for lesion in placed for low_high in (lesion.slice_range,)]
+    used = {lesion.slice_range for lesion in placed}
     slices = tuple(
         sorted(
             (s for s in staged.slices.values() if any(low <= s.slice_number <= high for low, high in used)),
@@ -115,11 +115,16 @@ def _stage(archive: Archive, stage: PngStage, numbered: NumberedStack, keys: Ite
 
 
 def _staged_slice(stage: PngStage, numbered: NumberedStack, ref: ImageRef, image: Slice) -> StackSlice:
+    plane = numbered.plane(ref)
     return StackSlice(
         ref=ref,
         slice_number=numbered.numbers[ref],
-        position_mm=numbered.position_mm(ref),
+        position_mm=geometry.head_to_feet_mm(plane),
         staged_png=stage.put(image),
+        rows=plane.rows,
+        columns=plane.columns,
+        row_spacing_mm=plane.row_spacing_mm,
+        col_spacing_mm=plane.col_spacing_mm,
         clipped_px=image.clipped_px,
     )
 

@@ -64,10 +64,10 @@ class Archive(Protocol):
         """What was moved for this study since its listing, and what was not."""
 
     def set_aside(self) -> tuple[Unreadable, ...]:
-        """Objects that could not be assigned to a study (a folder's broken files); () for a PACS."""
+        """Objects that belong to no study: a folder's broken files, second copies that differ. Also after `close`."""
 
     def close(self) -> None:
-        """Releases associations and files; the archive is not used afterwards."""
+        """Releases associations and files; afterwards only `set_aside` may be asked."""
 
 
 class PngStage(Protocol):

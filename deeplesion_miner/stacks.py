@@ -45,9 +45,9 @@ class NumberedStack:
     intervals_mm: Mapping[str, float]
     notes: Mapping[str, tuple[Note, ...]]
 
-    def position_mm(self, ref: ImageRef) -> float:
-        """Position of a slice along the stack's normal, growing towards the feet."""
-        return geometry.head_to_feet_mm(_plane(self.headers[ref]))
+    def plane(self, ref: ImageRef) -> ImagePlane:
+        """Where a slice of the stack lies."""
+        return _plane(self.headers[ref])
 
 
 def stack_key(header: ImageHeader) -> str:

@@ -399,6 +399,10 @@ class StackSlice:
     """Position along the stack's normal, growing towards the feet."""
     staged_png: str
     """Name of the encoded PNG in the working folder (sha256 of its bytes)."""
+    rows: int
+    columns: int
+    row_spacing_mm: float
+    col_spacing_mm: float
     clipped_px: int = 0
 
 

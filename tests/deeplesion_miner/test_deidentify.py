@@ -51,7 +51,9 @@ def outcome(verdict: Kept | None = None, rejected: tuple[Rejected, ...] = ()) ->
     chosen = replace(chosen, lesion=replace(chosen.lesion, bookmark=mark, header=at))
     placed = PlacedLesion(chosen, "1.2.840.99.2", 12, (6, 18), 5.0, (10, 20, 110, 120))
     slices = tuple(
-        StackSlice(image_ref(f"1.2.840.99.3.{n}", series="1.2.840.99.2"), n, -500.0 + 5.0 * n, f"{n:064x}")
+        StackSlice(
+            image_ref(f"1.2.840.99.3.{n}", series="1.2.840.99.2"), n, -500.0 + 5.0 * n, f"{n:064x}", 128, 128, 0.8, 0.8
+        )
         for n in (11, 12, 13)
     )
     return StudyOutcome(
