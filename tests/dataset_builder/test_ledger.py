@@ -80,7 +80,7 @@ def outcome(study: str = "1.2.3", fingerprint: str = "as listed") -> StudyOutcom
             Rejected(bookmark(study, "1.3"), "non_axial", (("tilt_deg", 41.5), ("limit_deg", 10))),
         ),
         (kept(study, "1.1"),),
-        (Stack("2.7", 3, "rank", (StackSlice(ImageRef(study, "2.7", f"{study}.7"), 12, -40.5, "ab" * 32),)),),
+        (Stack("2.7", 3, "rank", (StackSlice(ImageRef(study, "2.7", f"{study}.7"), 12, -40.5, "ab" * 32, 64, 64, 0.7, 0.7),)),),
         Transfers(2, 2000, 1, 1500, 100, 99, 99000),
     )
 
