@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from cli import wiring
-from cli.config import Configuration
+from cli.config import Configuration, Settings
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
 from cli.study_options import study_options, study_query
 
 if TYPE_CHECKING:
-    from deeplesion_miner.types import StudyListing
+    from deeplesion_miner.types import StudyListing, StudyQuery
 
 EXAMPLE = """
 mine find PACS@pacs.example.org:104 --from 2026-01-01 --to 2026-01-31
@@ -30,17 +33,24 @@ def command(configuration: Configuration, output: Output, **query: Any) -> Exit:
     The list identifies patients: it is for the trusted side. An empty number of images means that the
     archive does not tell.
     """
-    from deeplesion_miner.miner import find
-    from dicom_io.opening import open_archive
-
-    with closing(open_archive(wiring.archive_settings(configuration.settings))) as archive:
-        rows = [row(listing) for listing in find(archive, study_query(**query))]
+    rows = [row(listing) for listing in listings(configuration.settings, study_query(**query))]
     if not rows:
         notice("nothing matched: the archive lists no study with measurement series for this query")
         return Exit.NOTHING_MATCHED
     output.table("study", COLUMNS, rows)
     notice(f"{plural(len(rows), 'study')} with {plural(sum(row[4] for row in rows), 'measurement object')}")
     return Exit.DONE
+
+
+def listings(settings: Settings, query: StudyQuery) -> list[StudyListing]:
+    """What the archive lists; nothing is received, so nothing is kept."""
+    from deeplesion_miner.miner import find
+    from dicom_io.opening import open_archive
+
+    with TemporaryDirectory(prefix="mine-find-") as folder:
+        asked = replace(wiring.archive_settings(settings), store_folder=Path(folder), method="get")
+        with closing(open_archive(asked)) as archive:
+            return list(find(archive, query))
 
 
 def row(listing: StudyListing) -> tuple[str, str, str, str, int, int | None]:

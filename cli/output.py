@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import click
@@ -24,19 +25,18 @@ class Output:
         """One result: the text, or a JSON object with its type."""
         click.echo(to_json(kind, values) if self.as_json else text)
 
-    def table(self, kind: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-        """Results as aligned columns on a terminal, tab-separated lines elsewhere, or JSON objects."""
+    def table(self, kind: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+        """Results as aligned columns on a terminal, tab-separated lines elsewhere, or JSON objects; how many."""
         if self.as_json:
-            for row in rows:
-                click.echo(to_json(kind, dict(zip(columns, row, strict=True))))
-            return
-        cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
+            return sum(1 for row in rows if _printed(to_json(kind, dict(zip(columns, row, strict=True)))))
         if not sys.stdout.isatty():
-            click.echo("\n".join("\t".join(row) for row in cells))
-            return
+            _printed("\t".join(columns))
+            return sum(1 for row in rows if _printed("\t".join(map(_cell, row))))
+        cells = [list(columns), *([_cell(value) for value in row] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
         click.echo("\n".join(line.rstrip() for line in lines))
+        return len(cells) - 1
 
 
 def notice(text: str) -> None:
@@ -65,7 +65,14 @@ def size_text(size_bytes: float) -> str:
     return f"{size_bytes:.1f} TB"
 
 
+def _printed(line: str) -> bool:
+    sys.stdout.write(line + "\n")
+    return True
+
+
 def _strict(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
@@ -76,4 +83,4 @@ def _strict(value: Any) -> Any:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "" if value is None else f"{float(value):.6g}" if isinstance(value, float | Decimal) else str(value)

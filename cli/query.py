@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -32,11 +34,12 @@ def command(configuration: Configuration, output: Output, dataset: Path, sql: st
     from dataset_builder.sql import query
 
     columns, rows = query(dataset, sql)
-    found = list(rows)
-    if as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(found)
-    else:
-        output.table("row", columns, found)
-    return Exit.DONE if found else Exit.NOTHING_MATCHED
+    count = write_csv(columns, rows) if as_csv else output.table("row", columns, rows)
+    return Exit.DONE if count else Exit.NOTHING_MATCHED
+
+
+def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> int:
+    """Prints the rows and says how many."""
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(columns)
+    return sum(1 for row in rows if writer.writerow(row))

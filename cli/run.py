@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from typing import Any
 
 import click
@@ -10,7 +9,7 @@ import click
 from cli import wiring
 from cli.config import Configuration, Settings
 from cli.exits import Exit
-from cli.find import row
+from cli.find import listings, row
 from cli.mining import mine_and_build
 from cli.options import command as make_command
 from cli.output import Output, plural
@@ -55,29 +54,26 @@ def command(configuration: Configuration, output: Output, dry_run: bool, **query
 def say_the_load(settings: Settings, query: dict[str, Any], output: Output) -> Exit:
     """What a run would ask of the archive, from its listings alone."""
     from dataset_builder.ledger import FILE_NAME
-    from deeplesion_miner.miner import find
-    from dicom_io.opening import open_archive
 
-    with closing(open_archive(wiring.archive_settings(settings))) as archive:
-        listings = list(find(archive, study_query(**query)))
-    new = listings
+    found = listings(settings, study_query(**query))
+    new = found
     if (settings.run.work / FILE_NAME).exists():
         digest = wiring.mine_settings(settings).digest
         with wiring.read_ledger(settings) as ledger:
-            new = [one for one in listings if not ledger.is_done(one.study.study_instance_uid, one.fingerprint, digest)]
+            new = [one for one in found if not ledger.is_done(one.study.study_instance_uid, one.fingerprint, digest)]
     rows = [row(listing) for listing in new]
     objects, images = sum(one[4] for one in rows), sum(one[5] or 0 for one in rows)
     values = {
-        "studies": len(listings),
+        "studies": len(found),
         "new_studies": len(new),
         "measurement_objects": objects,
         "images_at_most": images,
     }
     text = (
-        f"{plural(len(listings), 'study')} found, {len(new):,} of them new or changed: a run would fetch"
+        f"{plural(len(found), 'study')} found, {len(new):,} of them new or changed: a run would fetch"
         f" {plural(objects, 'measurement object')} and, of {plural(images, 'image')}, those that are referred to"
     )
     if settings.archive.images_per_minute:
         text += f"; at most {(objects + images) / settings.archive.images_per_minute:,.0f} minutes at the set pace"
     output.record("load", values, text)
-    return Exit.DONE if listings else Exit.NOTHING_MATCHED
+    return Exit.DONE if found else Exit.NOTHING_MATCHED

@@ -1,0 +1,256 @@
+"""The work in its order: demo, find, run, import, status, explain, check, query, against a served archive."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from cli_runs import Demo, Mine, clean_environment, mine_command
+from PIL import Image
+
+from dicom_io.testbed.embedded import EmbeddedArchive
+
+KEY = "0123456789abcdef" * 4
+
+
+def test_the_demo_ends_in_a_checked_dataset_with_pictures(demo: Demo) -> None:
+    (record,) = demo.answer.records
+    assert record["type"] == "run"
+    assert record["schema_version"] == 1
+    assert record["written"]["lesions"] == record["bookmarks_kept"] > 10
+    assert record["bookmarks_found"] == record["bookmarks_kept"] + sum(record["rejected"].values())
+    assert record["transfers"]["images_not_transferred"] > 0
+    assert "every hash, sum and box" in demo.answer.err
+    for name in ("report.html", "contact_sheet.png", "DL_info.csv", "manifest.json"):
+        assert (demo.dataset / name).is_file()
+
+
+def test_the_key_is_made_once_private_and_outside_of_the_dataset(demo: Demo, mine: Mine) -> None:
+    key = demo.work / "pseudonym.key"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert len(bytes.fromhex(key.read_text().strip())) == 32
+    assert f"made a pseudonym key: {key}" in demo.answer.err
+    assert not list(demo.dataset.rglob("*.key"))
+
+
+def test_find_lists_studies_and_transfers_nothing(mine: Mine, archive: EmbeddedArchive) -> None:
+    answer = mine("find", archive.address, "--json")
+    assert answer.code == 0
+    assert {record["type"] for record in answer.records} == {"study"}
+    assert all(record["measurement_objects"] >= 1 for record in answer.records)
+    assert archive.sent == ()
+
+
+def test_find_narrows_by_day_and_patient(mine: Mine, archive: EmbeddedArchive) -> None:
+    everything = mine("find", archive.address, "--json").records
+    day = min(record["study_date"] for record in everything)
+    patient = everything[0]["patient_id"]
+    on_day = mine("find", archive.address, "--from", day, "--to", day, "--json").records
+    of_patient = mine("find", archive.address, "--patient", patient, "--json").records
+    assert on_day == [record for record in everything if record["study_date"] == day]
+    assert of_patient == [record for record in everything if record["patient_id"] == patient]
+    assert mine("find", archive.address, "--to", "19000101").code == 4
+
+
+def test_a_dry_run_says_the_load_and_changes_nothing(mine: Mine, archive: EmbeddedArchive, tmp_path: Path) -> None:
+    answer = mine("run", archive.address, "--dry-run", "--images-per-minute", "60", "--json")
+    (load,) = answer.records
+    assert (answer.code, load["type"]) == (0, "load")
+    assert load["new_studies"] == load["studies"] > 0
+    assert load["measurement_objects"] > 0
+    assert archive.sent == ()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_gives_the_dataset_that_an_import_gives_and_a_second_one_fetches_nothing(
+    mine: Mine, archive: EmbeddedArchive, demo: Demo
+) -> None:
+    first = mine("run", archive.address, "--json", "--workers", "2", MINE_KEY=KEY)
+    sent = archive.sent
+    second = mine("run", archive.address, "--json", MINE_KEY=KEY)
+    imported = mine("import", demo.archive, "--out", "i/d", "--work", "i/w", "--json", MINE_KEY=KEY)
+    assert (first.code, second.code, imported.code) == (0, 0, 0), first.err + second.err + imported.err
+    assert archive.sent == sent
+    runs = [answer.records[0] for answer in (first, second, imported)]
+    assert len({run["digest"] for run in runs}) == 1
+    assert (runs[1]["run"]["mined"], runs[1]["run"]["unchanged"]) == (0, runs[0]["run"]["mined"])
+    load = mine("run", archive.address, "--dry-run", "--json").records[0]
+    assert load["new_studies"] == 0
+
+
+def test_another_key_for_the_same_working_folder_is_refused(mine: Mine, demo: Demo, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(demo.work, work)
+    work.chmod(0o700)
+    answer = mine("import", demo.archive, "--work", work, MINE_KEY=KEY)
+    assert answer.code == 2
+    assert "another pseudonym key; give the old key" in answer.err
+    short = mine("import", demo.archive, MINE_KEY="short")
+    assert short.code == 2
+    assert "pseudonym key has 5 bytes" in short.err
+    both = mine("import", demo.archive, "--key-file", work / "pseudonym.key", MINE_KEY=KEY)
+    assert "MINE_KEY and --key-file are both given" in both.err
+    missing = mine("import", demo.archive, "--key-file", "nowhere")
+    assert "key file nowhere: cannot be read" in missing.err
+
+
+def test_status_tells_the_funnel_with_each_loss(mine: Mine, demo: Demo) -> None:
+    (record,) = mine("status", "--work", demo.work, "--json").records
+    run = demo.answer.records[0]
+    assert {name: record[name] for name in ("bookmarks_found", "rejected", "unreadable", "flags", "transfers")} == {
+        name: run[name] for name in ("bookmarks_found", "rejected", "unreadable", "flags", "transfers")
+    }
+    text = mine("status", "--work", demo.work).out
+    for code, count in record["rejected"].items():
+        assert f"{-count}  {code}: " in text
+
+
+def test_status_lists_studies(mine: Mine, demo: Demo) -> None:
+    records = mine("status", "--work", demo.work, "--studies", "--json").records
+    assert len(records) == demo.answer.records[0]["studies_done"]
+    assert {record["state"] for record in records} == {"done"}
+    assert sum(record["bookmarks"] for record in records) == demo.answer.records[0]["bookmarks_found"]
+
+
+@pytest.mark.parametrize("column", ["lesion_id", "bookmark_id", "file_name"])
+def test_a_row_is_explained_with_source_rules_and_picture(mine: Mine, demo: Demo, tmp_path: Path, column: str) -> None:
+    sql = "SELECT * FROM lesions JOIN bookmarks USING (bookmark_id) QUALIFY count(*) OVER (PARTITION BY file_name) = 1"
+    row = mine("query", demo.dataset, sql + " LIMIT 1", "--json").records[0]
+    where = ("--out", demo.dataset, "--work", demo.work)
+    (record,) = mine("explain", row[column], "--json", "--png", "seen.png", *where).records
+    assert record["verdict"] == "kept"
+    assert f"lesion {row['lesion_id']}" in record["public_ids"]
+    assert record["lesion"]["long_axis_mm"] == pytest.approx(row["long_axis_mm"])
+    assert record["lesion"]["box_px"] == pytest.approx(row["box_px"])
+    assert {"not_ct", "non_axial", "zero_length"} <= {rule["name"] for rule in record["rules"] if rule["passed"]}
+    with Image.open(tmp_path / "seen.png") as picture:
+        assert len(picture.getcolors(maxcolors=2**24) or []) > 10
+    text = mine("explain", row[column], *where).out
+    assert record["key"] in text
+    assert record["bookmark"]["images"][0]["sop_instance_uid"] in text
+
+
+def test_a_rejected_bookmark_is_explained_with_the_rule_that_failed(mine: Mine, demo: Demo, tmp_path: Path) -> None:
+    sql = "SELECT bookmark_id FROM bookmarks WHERE reason = 'non_axial' LIMIT 1"
+    bookmark_id = mine("query", demo.dataset, sql, "--json").records[0]["bookmark_id"]
+    answer = mine("explain", bookmark_id, "--json", "--png", "seen.png", "--out", demo.dataset, "--work", demo.work)
+    (record,) = answer.records
+    assert (record["verdict"], record["reason"]) == ("rejected", "non_axial")
+    (failed,) = [rule for rule in record["rules"] if rule["name"] == "non_axial"]
+    assert not failed["passed"]
+    assert failed["facts"]["tilt_deg"] > failed["facts"]["limit_deg"]
+    assert (tmp_path / "seen.png").stat().st_size > 0
+
+
+def test_every_bookmark_can_be_explained_by_its_key(mine: Mine, demo: Demo) -> None:
+    sql = "SELECT bookmark_id, verdict, reason FROM bookmarks ORDER BY reason, bookmark_id"
+    seen: set[str] = set()
+    for row in mine("query", demo.dataset, sql, "--json").records:
+        if row["reason"] in seen:
+            continue
+        seen.add(row["reason"])
+        where = ("--out", demo.dataset, "--work", demo.work)
+        answer = mine("explain", row["bookmark_id"], "--json", *where)
+        assert answer.code == 0, answer.err
+        again = mine("explain", answer.records[0]["key"], "--json", *where)
+        assert again.records == answer.records
+        assert (again.records[0]["verdict"], again.records[0]["reason"]) == (row["verdict"], row["reason"])
+    assert len(seen) > 5
+
+
+def test_a_file_is_explained_by_the_bookmarks_in_it_or_on_it(mine: Mine, demo: Demo) -> None:
+    where = ("--out", demo.dataset, "--work", demo.work, "--json")
+    key = mine("explain", first_lesion(mine, demo), *where).records[0]["key"]
+    report, _, _ = key.partition("#")
+    files = {path for path in demo.archive.rglob("*.dcm") if report.encode() in path.read_bytes()[:2000]}
+    found = [record["key"] for path in files for record in mine("explain", path, *where).records]
+    assert key in found
+    answer = mine("explain", __file__, *where)
+    assert answer.code == 2
+    assert "not_dicom" in answer.err
+    assert mine("explain", "no such thing", *where).code == 4
+
+
+def first_lesion(mine: Mine, demo: Demo) -> str:
+    sql = "SELECT lesion_id FROM lesions ORDER BY 1 LIMIT 1"
+    return str(mine("query", demo.dataset, sql, "--json").records[0]["lesion_id"])
+
+
+def test_query_answers_as_text_csv_and_json(mine: Mine, demo: Demo) -> None:
+    sql = "SELECT verdict, count(*) AS n, list(DISTINCT kind) AS kinds FROM bookmarks GROUP BY 1 ORDER BY 1"
+    records = mine("query", demo.dataset, sql, "--json").records
+    rows = list(csv.DictReader(io.StringIO(mine("query", demo.dataset, sql, "--csv").out)))
+    lines = mine("query", demo.dataset, sql).out.splitlines()
+    assert [record["verdict"] for record in records] == ["kept", "rejected"]
+    assert [int(row["n"]) for row in rows] == [record["n"] for record in records]
+    assert [line.split("\t")[1] for line in lines] == ["n", *(str(record["n"]) for record in records)]
+    for table in ("lesions", "slices", "bookmarks", "splits"):
+        assert mine("query", demo.dataset, f"SELECT count(*) FROM {table}").code == 0
+    wrong = mine("query", demo.dataset, "SELECT nothing FROM nowhere")
+    assert wrong.code == 2
+    assert "the tables are" in wrong.err
+    assert mine("query", demo.dataset, "SELECT * FROM lesions WHERE false").code == 4
+
+
+def test_the_doctor_tells_of_this_machine_and_of_an_archive(mine: Mine, archive: EmbeddedArchive) -> None:
+    here = mine("doctor", "--json")
+    assert here.code == 0
+    assert [record["name"] for record in here.records] == [
+        "python", "packages", "codecs", "names", "--work", "--out", "settings",
+    ]  # fmt: skip
+    there = mine("doctor", archive.address, "--json")
+    assert there.code == 0, there.out
+    levels = {record["name"]: record["level"] for record in there.records}
+    assert levels["echo"] == "ok"
+    assert set(levels.values()) <= {"ok", "warn"}
+    bad = mine("doctor", "--out", "x", "--work", "x/y")
+    assert bad.code == 1
+    assert "lie in one another" in bad.out
+
+
+def test_an_interrupted_run_says_so_and_goes_on_to_the_same_dataset(
+    mine: Mine, archive: EmbeddedArchive, tmp_path: Path
+) -> None:
+    words = mine_command("run", archive.address, "--images-per-minute", "600")
+    environment = clean_environment(MINE_KEY=KEY)
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while len(archive.sent) < 12 and process.poll() is None:
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 130
+    assert "finishing the current study" in said
+    assert "run the same command again to go on" in said
+    assert not (tmp_path / "dataset").exists()
+    before = archive.sent
+    resumed = mine("run", archive.address, "--json", MINE_KEY=KEY)
+    whole = mine("run", archive.address, "--out", "other/d", "--work", "other/w", "--json", MINE_KEY=KEY)
+    assert resumed.records[0]["digest"] == whole.records[0]["digest"]
+    assert resumed.records[0]["run"]["unchanged"] > 0
+    fetched_again = set(before) & set(archive.sent[len(before) : len(archive.sent) - len(whole.records)])
+    assert len(archive.sent) - len(before) < 2 * len(set(archive.sent))
+    assert fetched_again <= set(archive.sent)
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(mine: Mine, archive: EmbeddedArchive, tmp_path: Path) -> None:
+    words = mine_command("run", archive.address, "--images-per-minute", "30")
+    environment = clean_environment(MINE_KEY=KEY)
+    with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not archive.sent and process.poll() is None:
+            os.sched_yield()
+        process.send_signal(signal.SIGINT)
+        for line in process.stderr:
+            if "finishing" in line:
+                break
+        process.send_signal(signal.SIGINT)
+    assert process.returncode == 130
+    assert mine("run", archive.address, "--json", MINE_KEY=KEY).code == 0
