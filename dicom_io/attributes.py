@@ -14,11 +14,14 @@ from threading import Lock
 
 from pydicom import config
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 
 DECODING_ERRORS = (
-    ValueError,  # UnicodeError and pydicom's BytesLengthException among them
+    BytesLengthException,
+    InvalidDicomError,
+    ValueError,  # UnicodeError among them
     TypeError,
     LookupError,
     AttributeError,

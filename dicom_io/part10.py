@@ -35,6 +35,7 @@ from dicom_io.structure import (
 )
 
 PREAMBLE_BYTES = 128
+TRANSFER_SYNTAX_UID = 0x00020010
 EXPLICIT_LITTLE = Encoding(implicit=False, little=True)
 MAX_PYDICOM_DEPTH = 32
 """pydicom reads nested sequences by recursion: what nests deeper is read without it."""
@@ -93,6 +94,8 @@ def _read(data: bytes, stop: Callable[[int], bool]) -> Dataset:
     encoding = _encoding(data, start, syntax)
     ds = _data_set(data, start, encoding, stop)
     if not syntax:
+        # What stands there may be an element whose value cannot be read: it is replaced, never converted.
+        found.meta.pop(TRANSFER_SYNTAX_UID, None)
         found.meta.TransferSyntaxUID = _syntax_found_out(ds, encoding)
     ds.file_meta = found.meta
     return ds

@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRBigEndian
 import schemas
 from deeplesion_miner.types import ImageRef, Slice, Unreadable
 from dicom_io import part10
-from dicom_io.attributes import DECODING_ERRORS, integer, number, quiet, text
+from dicom_io.attributes import DECODING_ERRORS, integer, number, quiet, text, value
 from dicom_io.codecs import decode_frame
 from dicom_io.planes import FrameAttributes
 
@@ -176,7 +176,9 @@ class _Rescale:
 
 def _stored(ds: Dataset, form: _Form, frame_number: int) -> NDArray[np.integer]:
     """Stored values of a frame, signed or not as the header says: (rows, columns)."""
-    data = ds.PixelData
+    data = value(ds, "PixelData")
+    if not isinstance(data, bytes):
+        raise _CannotDecode("broken_pixels", "PixelData (7FE0,0010) is empty or no bytes; fetch the object again")
     if form.syntax in part10.STATED:
         values = _native(data, form, frame_number)
     else:

@@ -28,9 +28,11 @@ from pydicom.uid import (
 )
 from report_by_hand import cross, group, measured
 
-from deeplesion_miner.types import Kind, ObjectReading, Unreadable
+from deeplesion_miner.types import ImageRef, Kind, ObjectReading, Slice, Unreadable
 from dicom_io import part10
 from dicom_io.dialects import read_object
+from dicom_io.pixels import decode
+from dicom_io.planes import headers_of
 from dicom_io.structure import Encoding, build, never, survey
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
@@ -53,6 +55,7 @@ def small_image() -> Dataset:
     item = Dataset()
     item.CodeValue = "x"
     ds.ConceptNameCodeSequence = Sequence([item])
+    ds.RescaleSlope, ds.RescaleIntercept, ds.HighBit = 1, 0, 15
     ds.PixelData = np.arange(16, dtype="<i2").tobytes()
     ds["PixelData"].VR = "OW"
     return ds
@@ -336,3 +339,15 @@ def test_bytes_changed_anywhere_never_raise_or_warn(data: st.DataObject) -> None
 @given(st.binary(max_size=300))
 def test_any_bytes_after_a_preamble_are_read_or_set_aside(noise: bytes) -> None:
     assert why(bytes(128) + b"DICM" + noise)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_bytes_changed_anywhere_in_an_image_never_raise(data: st.DataObject) -> None:
+    good = bytearray(encoded(small_image(), data.draw(st.sampled_from(SYNTAXES[:3]))))
+    for _ in range(data.draw(st.integers(1, 6))):
+        good[data.draw(st.integers(132, len(good) - 1))] = data.draw(st.integers(0, 255))
+    found = part10.read(bytes(good))
+    if isinstance(found, Dataset):
+        assert isinstance(headers_of(found, len(good)), tuple | Unreadable)
+        assert isinstance(decode(found, ImageRef("", "", "")), Slice | Unreadable)
