@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
-import os
+import json
 import shutil
 import signal
 import stat
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from cli_runs import Demo, Mine, clean_environment, mine_command
 from PIL import Image
 
+from cli.main import run
 from dicom_io.testbed.embedded import EmbeddedArchive
 
 KEY = "0123456789abcdef" * 4
@@ -56,7 +58,7 @@ def test_find_narrows_by_day_and_patient(mine: Mine, archive: EmbeddedArchive) -
     of_patient = mine("find", archive.address, "--patient", patient, "--json").records
     assert on_day == [record for record in everything if record["study_date"] == day]
     assert of_patient == [record for record in everything if record["patient_id"] == patient]
-    assert mine("find", archive.address, "--to", "19000101").code == 4
+    assert mine("find", archive.address, "--to", "1999-12-31").code == 4
 
 
 def test_a_dry_run_says_the_load_and_changes_nothing(mine: Mine, archive: EmbeddedArchive, tmp_path: Path) -> None:
@@ -149,20 +151,17 @@ def test_a_rejected_bookmark_is_explained_with_the_rule_that_failed(mine: Mine, 
     assert (tmp_path / "seen.png").stat().st_size > 0
 
 
-def test_every_bookmark_can_be_explained_by_its_key(mine: Mine, demo: Demo) -> None:
-    sql = "SELECT bookmark_id, verdict, reason FROM bookmarks ORDER BY reason, bookmark_id"
-    seen: set[str] = set()
-    for row in mine("query", demo.dataset, sql, "--json").records:
-        if row["reason"] in seen:
-            continue
-        seen.add(row["reason"])
-        where = ("--out", demo.dataset, "--work", demo.work)
-        answer = mine("explain", row["bookmark_id"], "--json", *where)
-        assert answer.code == 0, answer.err
-        again = mine("explain", answer.records[0]["key"], "--json", *where)
-        assert again.records == answer.records
-        assert (again.records[0]["verdict"], again.records[0]["reason"]) == (row["verdict"], row["reason"])
-    assert len(seen) > 5
+def test_every_kind_of_loss_can_be_explained(mine: Mine, demo: Demo, capsys: pytest.CaptureFixture[str]) -> None:
+    sql = "SELECT min(bookmark_id) AS bookmark_id, verdict, reason FROM bookmarks GROUP BY verdict, reason"
+    rows = mine("query", demo.dataset, sql, "--json").records
+    assert len(rows) > 5
+    where = ["--json", "--out", str(demo.dataset), "--work", str(demo.work)]
+    for row in rows:
+        assert run(["explain", row["bookmark_id"], *where]) == 0
+        explained = json.loads(capsys.readouterr().out)
+        assert (explained["verdict"], explained["reason"]) == (row["verdict"], row["reason"])
+        assert run(["explain", explained["key"], *where]) == 0
+        assert json.loads(capsys.readouterr().out) == explained
 
 
 def test_a_file_is_explained_by_the_bookmarks_in_it_or_on_it(mine: Mine, demo: Demo) -> None:
@@ -222,7 +221,7 @@ def test_an_interrupted_run_says_so_and_goes_on_to_the_same_dataset(
     environment = clean_environment(MINE_KEY=KEY)
     with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         while len(archive.sent) < 12 and process.poll() is None:
-            os.sched_yield()
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
         said = process.stderr.read()
@@ -230,14 +229,11 @@ def test_an_interrupted_run_says_so_and_goes_on_to_the_same_dataset(
     assert "finishing the current study" in said
     assert "run the same command again to go on" in said
     assert not (tmp_path / "dataset").exists()
-    before = archive.sent
     resumed = mine("run", archive.address, "--json", MINE_KEY=KEY)
+    assert resumed.records[0]["run"]["unchanged"] > 0
+    assert len(archive.sent) == len(set(archive.sent)), "nothing is fetched twice"
     whole = mine("run", archive.address, "--out", "other/d", "--work", "other/w", "--json", MINE_KEY=KEY)
     assert resumed.records[0]["digest"] == whole.records[0]["digest"]
-    assert resumed.records[0]["run"]["unchanged"] > 0
-    fetched_again = set(before) & set(archive.sent[len(before) : len(archive.sent) - len(whole.records)])
-    assert len(archive.sent) - len(before) < 2 * len(set(archive.sent))
-    assert fetched_again <= set(archive.sent)
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(mine: Mine, archive: EmbeddedArchive, tmp_path: Path) -> None:
@@ -246,7 +242,7 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(mine: Mine, archive: Emb
     with subprocess.Popen(words, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         while not archive.sent and process.poll() is None:
-            os.sched_yield()
+            time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         for line in process.stderr:
             if "finishing" in line:
