@@ -45,6 +45,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from tests.experiments.handwritten import uid_of
 
@@ -78,19 +79,21 @@ class Planted:
 # --- real images -----------------------------------------------------------------------------------------
 
 
-def nlst_images(data: Path) -> Iterator[Dataset]:
-    """The CT slices of `ct_nlst_sr`, rebuilt from the static DICOMweb folder (JSON and one frame a file)."""
-    studies = data / "ct_nlst_sr" / "dicomweb" / "studies"
-    for series in sorted(studies.glob("*/series/*")):
-        for instance in sorted((series / "instances").iterdir()):
+def dicomweb_images(folder: Path) -> Iterator[Dataset]:
+    """The images below a static DICOMweb folder (DICOM JSON, one file a frame) as data sets that can be saved."""
+    for series in sorted(folder.glob("studies/*/series/*")):
+        for instance in sorted((series / "instances").glob("*")):
             frame = next((p for p in (instance / "frames" / "1.mht", instance / "frames" / "1") if p.exists()), None)
             if frame is not None:
-                yield _rebuilt(_metadata(instance), frame.read_bytes())
+                yield _rebuilt(_metadata(series, instance), frame.read_bytes())
 
 
-def _metadata(instance: Path) -> dict[str, Any]:
-    found = json.loads(gzip.decompress((instance / "metadata" / "index.json.gz").read_bytes()))
-    return dict(found[0] if isinstance(found, list) else found)
+def _metadata(series: Path, instance: Path) -> dict[str, Any]:
+    """DICOM JSON of an instance: its own file, else its part of the series' file."""
+    own = instance / "metadata" / "index.json.gz"
+    found = json.loads(gzip.decompress((own if own.exists() else series / "metadata.gz").read_bytes()))
+    entries = found if isinstance(found, list) else [found]
+    return next(dict(entry) for entry in entries if entry["00080018"]["Value"][0] == instance.name)
 
 
 def _rebuilt(metadata: dict[str, Any], multipart: bytes) -> Dataset:
@@ -99,9 +102,10 @@ def _rebuilt(metadata: dict[str, Any], multipart: bytes) -> Dataset:
     named = re.search(rb'transfer-syntax="?([0-9.]+)', head)
     syntax = named.group(1).decode() if named else metadata["00083002"]["Value"][0]
     image = Dataset.from_json(json.dumps(_cleaned(metadata)))
-    image.PixelData = encapsulate([body])
-    image["PixelData"].VR = "OB"
-    image["PixelData"].is_undefined_length = True
+    native = syntax in (ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+    image.PixelData = body if native else encapsulate([body])
+    image["PixelData"].VR = "OW" if native else "OB"
+    image["PixelData"].is_undefined_length = not native
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = syntax
     image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID
@@ -204,7 +208,7 @@ def _plant_nlst(data: Path, folder: Path) -> list[Planted]:
     """A cross on the nodule on each slice that Sybil boxed and where it lies free, on the image."""
     folder.mkdir(parents=True)
     boxes, drawn = sybil_boxes(data), []
-    for image in sorted(nlst_images(data), key=lambda image: int(image.InstanceNumber)):
+    for image in sorted(dicomweb_images(data / "ct_nlst_sr" / "dicomweb"), key=lambda image: int(image.InstanceNumber)):
         path = folder / f"{int(image.InstanceNumber):04d}.dcm"
         image.save_as(path, enforce_file_format=True)
         box = boxes.get(str(image.SOPInstanceUID))
