@@ -58,6 +58,10 @@ def bookmark(study: str, item: str) -> Bookmark:
     return Bookmark(source, item, Kind.BIDIRECTIONAL, (image,), Axis(SegmentMm((0.0, 0.0, 0.0), (9.0, 0.0, 0.0))))
 
 
+def stack_slice(image: ImageRef) -> StackSlice:
+    return StackSlice(image, 12, -40.5, "ab" * 32, rows=64, columns=64, row_spacing_mm=0.7, col_spacing_mm=0.7)
+
+
 def kept(study: str, item: str) -> PlacedLesion:
     mark = bookmark(study, item)
     plane = ImagePlane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), 0.7, 0.7, 512, 512)
@@ -80,7 +84,7 @@ def outcome(study: str = "1.2.3", fingerprint: str = "as listed") -> StudyOutcom
             Rejected(bookmark(study, "1.3"), "non_axial", (("tilt_deg", 41.5), ("limit_deg", 10))),
         ),
         (kept(study, "1.1"),),
-        (Stack("2.7", 3, "rank", (StackSlice(ImageRef(study, "2.7", f"{study}.7"), 12, -40.5, "ab" * 32, 64, 64, 0.7, 0.7),)),),
+        (Stack("2.7", 3, "rank", (stack_slice(ImageRef(study, "2.7", f"{study}.7")),)),),
         Transfers(2, 2000, 1, 1500, 100, 99, 99000),
     )
 
