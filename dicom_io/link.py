@@ -17,7 +17,7 @@ from pynetdicom import AE, evt
 from pynetdicom.association import Association
 
 from deeplesion_miner.errors import ArchiveError
-from dicom_io import negotiation
+from dicom_io import negotiation, standstill
 from dicom_io.address import Address
 from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, ObjectStore
 
@@ -126,6 +126,7 @@ class Link:
     def close(self) -> None:
         """Releases the association: some archives take the release as the end of a job."""
         if self._association is not None and self._association.is_established:
+            standstill.stand_still(self._association)
             self._association.release()
         self._association = None
 
@@ -163,9 +164,12 @@ class Link:
         self._deadline_s = time.monotonic() + self._limits.total_s
 
     def _call(self, operation: str, send: Callable[[Association], Any]) -> Any:
+        association = self._established()
+        standstill.stand_still(association)
         try:
-            return send(self._established())
+            return send(association)
         except ValueError as error:  # no accepted context for the service
+            standstill.go_on(association)
             raise self._error(f"the archive does not offer the service: {error}", operation, temporary=False) from error
         except RuntimeError as error:  # the association ended since it was looked at
             self._drop()
@@ -205,6 +209,7 @@ class Link:
         )
         if not association.is_established:
             raise self._refusal(association)
+        standstill.install(association)
         self._association = association
         return association
 
