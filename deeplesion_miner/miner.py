@@ -125,8 +125,9 @@ def mine_study(archive: Archive, stage: PngStage, listing: StudyListing, rules: 
 
 
 def _listed_modality(listing: StudyListing, ref: ImageRef) -> str:
-    """Modality of the series of `ref` as the archive lists it; '' = unknown."""
-    return next((s.modality for s in listing.series if s.series_instance_uid == ref.series_instance_uid), "")
+    """Modality of the series of `ref` as the archive lists it, CT where several are listed; '' = unknown."""
+    listed = {s.modality for s in listing.series if s.series_instance_uid == ref.series_instance_uid}
+    return "CT" if "CT" in listed else min(listed, default="")
 
 
 def _verdict(

@@ -6,11 +6,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+import schemas
 from deeplesion_miner import deeplesion, geometry
 from deeplesion_miner.ports import Archive, PngStage
 from deeplesion_miner.stacks import Headers, NumberedStack, number_stack, stack_key
 from deeplesion_miner.types import (
     ImageRef,
+    InstanceListing,
     Kept,
     Note,
     PlacedLesion,
@@ -73,7 +75,7 @@ def _place_stack(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kep
         return found
 
     lesions = [verdict.lesion for verdict in kept]
-    numbered = number_stack(lesions, archive.instances(study, series), fetch)
+    numbered = number_stack(lesions, _images(archive.instances(study, series)), fetch)
     staged = _stage(archive, stage, numbered, {lesion.header.ref for lesion in lesions})
     placed, rejected = _verdicts(key, kept, numbered, staged)
     used = {lesion.slice_range for lesion in placed}
@@ -91,6 +93,12 @@ def _place_stack(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kep
         objects_read=frozenset(uid for uid, answer in seen.items() if not isinstance(answer, Unreadable)),
         unreadable=(*header_problems, *staged.unreadable),
     )
+
+
+def _images(listing: Iterable[InstanceListing]) -> list[InstanceListing]:
+    """What may be a slice: reports that were put into the series of their images are none."""
+    ct = schemas.load("sop_classes")["ct"]
+    return [item for item in listing if not item.sop_class_uid or item.sop_class_uid in ct]
 
 
 def _stage(archive: Archive, stage: PngStage, numbered: NumberedStack, keys: Iterable[ImageRef]) -> _Staged:

@@ -75,7 +75,8 @@ class TransportArchive:
     def _counted(self, study_instance_uid: str, series: SeriesListing) -> SeriesListing:
         uid, modality = series.series_instance_uid, series.modality
         if _is_measurement(series):
-            instances = self.instances(study_instance_uid, uid)
+            known = series.instances
+            instances = self.instances(study_instance_uid, uid) if known is None else known
             return SeriesListing(uid, modality, len(instances), instances)
         if series.instance_count is None and modality == "CT":
             return SeriesListing(uid, modality, len(self.instances(study_instance_uid, uid)))

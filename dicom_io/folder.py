@@ -149,19 +149,18 @@ class FolderTransport:
                     yield study
 
     def find_series(self, study_instance_uid: str) -> tuple[SeriesListing, ...]:
-        """The series of a study."""
+        """The series of a study; one that mixes modalities is listed once for each, so that no report hides in it."""
         series = self._index.studies().get(study_instance_uid, {})
         return tuple(
-            SeriesListing(uid, min(file.modality for file in files), len(files))
+            _listed(uid, modality, [file for file in files if file.modality == modality])
             for uid, files in sorted(series.items())
+            for modality in sorted({file.modality for file in files})
         )
 
     def find_instances(self, study_instance_uid: str, series_instance_uid: str) -> tuple[InstanceListing, ...]:
         """The objects of a series."""
         files = self._index.studies().get(study_instance_uid, {}).get(series_instance_uid, [])
-        return tuple(
-            sorted(InstanceListing(file.sop_instance_uid, file.instance_number, file.sop_class_uid) for file in files)
-        )
+        return _instances(files)
 
     def retrieve(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
@@ -171,6 +170,17 @@ class FolderTransport:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _listed(series_instance_uid: str, modality: str, files: Collection[IndexedFile]) -> SeriesListing:
+    may_measure = not modality or modality in MEASUREMENT_MODALITIES
+    return SeriesListing(series_instance_uid, modality, len(files), _instances(files) if may_measure else None)
+
+
+def _instances(files: Iterable[IndexedFile]) -> tuple[InstanceListing, ...]:
+    return tuple(
+        sorted(InstanceListing(file.sop_instance_uid, file.instance_number, file.sop_class_uid) for file in files)
+    )
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

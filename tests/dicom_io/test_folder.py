@@ -152,3 +152,17 @@ def test_progress_is_told_after_each_file(folder: Path):
     counts: list[int] = []
     FolderIndex([folder], progress=counts.append)
     assert counts == list(range(1, 19))
+
+
+def test_a_report_in_the_series_of_its_images_is_listed_as_a_report(folder: Path):
+    hidden = sr(1, 7)
+    hidden.SeriesInstanceUID = ct_series_uid(1)
+    write(folder, hidden)
+    listed = {
+        (one.series_instance_uid, one.modality): one
+        for one in FolderTransport(FolderIndex([folder])).find_series(study_uid(1))
+    }
+    report = listed[ct_series_uid(1), "SR"]
+    assert report.instances is not None
+    assert [one.sop_instance_uid for one in report.instances] == [sr_uid(1, 7)]
+    assert (ct_series_uid(1), "CT") in listed
