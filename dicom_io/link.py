@@ -209,7 +209,6 @@ class Link:
         )
         if not association.is_established:
             raise self._refusal(association)
-        standstill.install(association)
         self._association = association
         return association
 

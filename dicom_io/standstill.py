@@ -42,17 +42,14 @@ class Checkpoint(threading.Event):
         return self._stands.wait(timeout)
 
 
-def install(association: Association) -> None:
-    """Gives a new association such a checkpoint; before the first question."""
-    association._reactor_checkpoint = Checkpoint()
-
-
 def stand_still(association: Association) -> None:
     """Returns when the association's thread stands still or has ended; pynetdicom's calls let it go on at their end."""
-    checkpoint = association._reactor_checkpoint
-    assert isinstance(checkpoint, Checkpoint), "install() comes first"
+    if threading.current_thread() is association:
+        return  # it serves a request of the peer, and serving is what asks
+    if not isinstance(association._reactor_checkpoint, Checkpoint):
+        association._reactor_checkpoint = Checkpoint()
     while association.is_established and association.is_alive():
-        if checkpoint.clear_and_see(_LOOK_S):
+        if association._reactor_checkpoint.clear_and_see(_LOOK_S):
             return
 
 

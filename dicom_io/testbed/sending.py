@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
+from dicom_io.standstill import go_on, stand_still
 from dicom_io.testbed.index import StoredObject
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
@@ -73,12 +73,10 @@ def send(
 
 def _exchange(association: Any, request: C_STORE, context_id: int) -> Dataset:
     """Sends the request and waits for its answer, as pynetdicom's send_c_store does."""
-    association._reactor_checkpoint.clear()
-    while not association._is_paused:
-        threading.Event().wait(0.0001)
+    stand_still(association)
     association.dimse.send_msg(request, context_id)
     _, response = association.dimse.get_msg(block=True)
-    association._reactor_checkpoint.set()
+    go_on(association)
     status = Dataset()
     if response is not None and response.is_valid_response:
         status.Status = response.Status
