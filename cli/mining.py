@@ -31,6 +31,7 @@ def mine_and_build(
     with wiring.open_ledger(settings) as ledger:
         pseudonyms = wiring.pseudonyms(settings, ledger)
         stage = wiring.stage(settings)
+        stage.remove_left_overs()
         sink = DatasetWriter(settings.run.out, stage)
         number = ledger.start_run(command, archive.address or "\n".join(str(path.resolve()) for path in archive.paths))
         summary = _mine(settings, archive, query, ledger, stage)

@@ -8,6 +8,8 @@ import tempfile
 from pathlib import Path
 
 FILE_MODE = 0o644
+PART_PREFIX, PART_SUFFIX = ".", ".part"
+"""Names of files that are being written, or were when their writer was killed."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -21,7 +23,7 @@ def sync_folder(folder: Path) -> None:
 
 def write_file(path: Path, data: bytes) -> None:
     """Writes a file so that its name leads to all of `data` or does not exist, whatever happens meanwhile."""
-    descriptor, temporary = tempfile.mkstemp(prefix=".", suffix=".part", dir=path.parent)
+    descriptor, temporary = tempfile.mkstemp(prefix=PART_PREFIX, suffix=PART_SUFFIX, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)

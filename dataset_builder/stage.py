@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from dataset_builder.durable import write_file
+from dataset_builder.durable import PART_PREFIX, PART_SUFFIX, write_file
 from dataset_builder.png import encode
 from deeplesion_miner.types import Slice
 
@@ -37,3 +37,8 @@ class Stage:
             path.parent.mkdir(mode=FOLDER_MODE, exist_ok=True)
             write_file(path, data)
         return sha256
+
+    def remove_left_overs(self) -> None:
+        """Removes what killed writers left; only for who holds the ledger, so that nobody else writes meanwhile."""
+        for part in self.folder.glob(f"??/{PART_PREFIX}*{PART_SUFFIX}"):
+            part.unlink()

@@ -60,3 +60,12 @@ def test_many_threads_leave_whole_files_and_nothing_else(tmp_path: Path) -> None
         thread.join()
     assert len(names) == 12 and len(set(names)) == 3
     assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {f"{n}.png" for n in names}
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path: Path) -> None:
+    stage = Stage(tmp_path)
+    path = stage.path(stage.put(image(1)))
+    (path.parent / ".k1ll3d__.part").write_bytes(b"half")
+    (tmp_path / "kept.txt").write_text("somebody else's")
+    Stage(tmp_path).remove_left_overs()
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == sorted([path.name, "kept.txt"])
