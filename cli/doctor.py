@@ -30,8 +30,8 @@ def command(configuration: Configuration, output: Output) -> Exit:
     found = [*findings_here(configuration), *archive_findings(configuration)]
     for finding in found:
         values = {"name": finding.name, "level": finding.level, "text": finding.text, "advice": finding.advice}
-        advice = f"\n      {'':<14} -> {finding.advice}" if finding.advice else ""
-        output.record("finding", values, f"{level_word(finding.level):<5} {finding.name:<14} {finding.text}{advice}")
+        advice = f"\n      {'':<20} -> {finding.advice}" if finding.advice else ""
+        output.record("finding", values, f"{level_word(finding.level)} {finding.name:<20} {finding.text}{advice}")
     failed = {finding.name for finding in found if finding.level == "fail"}
     if failed & {"echo", "find"}:
         return Exit.ARCHIVE_AWAY
