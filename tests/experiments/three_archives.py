@@ -179,7 +179,8 @@ def _indices(mined: Mined) -> dict[str, tuple[Any, ...]]:
 def _growth_problems(name: str, old: dict[str, tuple[Any, ...]], grown: Row, before: Row) -> list[str]:
     """What a new patient must not change, and what must have come."""
     new = _indices(grown.mined)
-    problems = [f"{name}: grown, lesion {one} is {new.get(one)}, was {old[one]}" for one in old if new.get(one) != old[one]]
+    moved = [one for one in old if new.get(one) != old[one]]
+    problems = [f"{name}: grown, lesion {one} is {new.get(one)}, was {old[one]}" for one in moved]
     came = set(new) - set(old)
     patients = max((place[0] for place in old.values()), default=0)
     if not came or any(new[one][0] <= patients for one in came):
