@@ -59,15 +59,21 @@ class Bar:
 
 @contextmanager
 def counting_files() -> Iterator[Callable[[int], None]]:
-    """A counter for the files that are looked at; silent without a terminal."""
+    """A counter for the files that are looked at, drawn from the first one on; silent without a terminal."""
     from tqdm import tqdm
 
-    with tqdm(unit="file", desc="reading headers", file=sys.stderr, disable=None, leave=False) as bar:
+    bars: list[Any] = []
 
-        def on_file(count: int) -> None:
-            bar.update(count - bar.n)
+    def on_file(count: int) -> None:
+        if not bars:
+            bars.append(tqdm(unit="file", desc="reading headers", file=sys.stderr, disable=None, leave=False))
+        bars[0].update(count - bars[0].n)
 
+    try:
         yield on_file
+    finally:
+        for bar in bars:
+            bar.close()
 
 
 @contextmanager
