@@ -33,19 +33,26 @@ class Evidence:
     places: Mapping[str, tuple[str, str]]
     """(study, series) instance UIDs by SOP Instance UID."""
     study_instance_uid: str
+    images: tuple[ImageRef, ...] = ()
+    """The CT images among them; all of them where there is none."""
 
 
 def evidence_of(ds: Dataset) -> Evidence:
     """The report's CurrentRequestedProcedureEvidenceSequence and PertinentOtherEvidenceSequence."""
     places: dict[str, tuple[str, str]] = {}
+    classes: dict[str, str] = {}
     for keyword in ("CurrentRequestedProcedureEvidenceSequence", "PertinentOtherEvidenceSequence"):
         for study in items(ds, keyword):
             study_uid = text(study, "StudyInstanceUID")
             for series in items(study, "ReferencedSeriesSequence"):
                 place = (study_uid, text(series, "SeriesInstanceUID"))
                 for sop in items(series, "ReferencedSOPSequence"):
-                    places.setdefault(text(sop, "ReferencedSOPInstanceUID"), place)
-    return Evidence(places, text(ds, "StudyInstanceUID"))
+                    uid = text(sop, "ReferencedSOPInstanceUID")
+                    places.setdefault(uid, place)
+                    classes.setdefault(uid, text(sop, "ReferencedSOPClassUID"))
+    refs = [ImageRef(*place, uid) for uid, place in places.items()]
+    ct = tuple(ref for ref in refs if classes[ref.sop_instance_uid] in schemas.load("sop_classes")["ct"])
+    return Evidence(places, text(ds, "StudyInstanceUID"), ct or tuple(refs))
 
 
 def image_refs(item: Item, evidence: Evidence) -> list[ImageRef]:

@@ -277,12 +277,16 @@ class _Reading:
         bookmark = self._bookmark(Kind.SEGMENT_REFERENCE, segment, [], context)
         return replace(bookmark, images=tuple(dict.fromkeys(image_refs(segment, self.evidence))))
 
+    def _listed(self, lines: list[Drawn]) -> tuple[ImageRef, ...]:
+        """Patient coordinates may select no image (PS3.3 C.18.9): they lie on one of those that the report lists."""
+        return self.evidence.images if any(one.in_space for one in lines) else ()
+
     def _bookmark(self, kind: Kind, item: Item, lines: list[Drawn], context: _Context) -> Bookmark:
         return Bookmark(
             source=self.source,
             item_path=self.tree.path(item),
             kind=kind,
-            images=all_images(lines) or context.images,
+            images=all_images(lines) or context.images or self._listed(lines),
             frame_of_reference_uid=next((one.frame_of_reference_uid for one in lines if one.in_space), ""),
             tracking_identifier=context.tracking_identifier,
             tracking_uid=context.tracking_uid,

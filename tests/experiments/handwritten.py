@@ -107,6 +107,8 @@ class Cross:
     short_axis: tuple[PublicPoint, PublicPoint]
     stated_mm: tuple[float, float]
     in_patient: bool = False
+    names_image: bool = True
+    """Patient coordinates are written beside the image that they were drawn on."""
     snomed_rt: bool = False
     """Names the axes by the retired SRT codes instead of SCT."""
     tracking: str = "lesion"
@@ -248,8 +250,10 @@ def _length(
         line.ReferencedFrameOfReferenceUID = cross.series.frame_of_reference_uid
         line.GraphicType = "POLYLINE"
         line.GraphicData = [v for end in ends for v in cross.series.in_patient_mm(cross.slice_number, end)]
-        source = _image(cross, "INFERRED FROM", ("121112", "DCM", "Source of Measurement"))
-        num.ContentSequence = DicomSequence([line, source])
+        num.ContentSequence = DicomSequence([line])
+        if cross.names_image:
+            source = _image(cross, "INFERRED FROM", ("121112", "DCM", "Source of Measurement"))
+            num.ContentSequence.append(source)
     else:
         line = _item("INFERRED FROM", "SCOORD", None)
         line.GraphicType = "POLYLINE"

@@ -32,7 +32,9 @@ DUST = 1e-9
 """Two decimal numbers 0.001 apart differ by a little more or less in binary."""
 SLICE_RANGES_AT_LEAST = 0.99
 IN_PATIENT_EVERY = 3
-"""Each third row of a series is written in patient coordinates."""
+"""Each third row of a series is written in patient coordinates, ..."""
+UNNAMED_EVERY = 5
+"""... in every fifth patient without naming the image: the report only lists what it was made from."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ def _cross(row: Row, series: CtSeries, place: int) -> Cross:
         short_axis=((x[4], x[5]), (x[6], x[7])),
         stated_mm=(row.diameters_px[0] * spacing, row.diameters_px[1] * spacing),
         in_patient=(row.patient + place) % IN_PATIENT_EVERY == 0,
+        names_image=row.patient % UNNAMED_EVERY != 0,
         snomed_rt=(row.patient + place) % 2 == 0,
         tracking=f"row {place} of {row.name}",
     )
