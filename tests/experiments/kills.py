@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from dicom_io.testbed.phantoms import write_phantoms
@@ -90,10 +91,18 @@ class Bench:
         self.address = address
         self.result = Result()
         self._states = 0
-        self.first = self._undisturbed("first run", None)
+
+    @cached_property
+    def first(self) -> Start:
+        """From nothing."""
+        return self._undisturbed("first run", None)
+
+    @cached_property
+    def growing(self) -> Start:
+        """From a dataset of the older studies, which is replaced."""
         base = self._state(None)
         self._run(base, "--to", UNTIL)
-        self.growing = self._undisturbed("growing", base)
+        return self._undisturbed("growing", base)
 
     def kill_at(self, start: Start, instants: Sequence[Instant]) -> None:
         """One kill after the other on one state, then a restart."""
@@ -306,7 +315,8 @@ def main(arguments: Sequence[str]) -> int:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         with bench(folder) as stand:
-            for start in (stand.first, stand.growing):
+            for name in ("first", "growing"):
+                start: Start = getattr(stand, name)
                 print(f"{start.name}: {start.seconds:.1f} s undisturbed, {len(start.instants)} instants", flush=True)
                 for place in range(options.spread):
                     stand.kill_after(start, start.seconds * (place + 0.5) / options.spread)

@@ -26,12 +26,15 @@ from typing import Any
 
 from dicom_io.testbed.phantoms import write_phantoms
 from tests.experiments.mined import Mined, mine
+from tests.experiments.plant import plant
 from tests.servers import CALLING_AE, LOOPBACK, Server, dcmqrscp, free_port, orthanc
 
 LONG_SERIES = 100
 """Slices of the series of which the share of images left alone is asked."""
 FAR_SHARE_PX = 64
 """Matrix of long series: what is counted does not depend on it."""
+COMES_LATER = "chiara"
+"""The phantom patient who comes into the archives when they have been mined."""
 ACCEPTED = (0, 3)
 """Done, or done with unreadable objects named: the real data hold some."""
 
@@ -193,13 +196,21 @@ def _growth_problems(name: str, old: dict[str, tuple[Any, ...]], grown: Row, bef
 # --- what is mined ---------------------------------------------------------------------------------------
 
 
-def write_input(folder: Path, data: Path | None, *, small: bool) -> tuple[Path, Path, list[str]]:
-    """Writes the objects to mine and those of one more patient; both folders, and what is among them."""
+def write_input(
+    folder: Path, data: Path | None, *, small: bool, people: Sequence[str] = ()
+) -> tuple[Path, Path, list[str]]:
+    """Writes the objects to mine and those of one more patient; both folders, and what is among them.
+
+    `people` are the phantom patients among the first, all but the last one where none is named.
+    """
     files, added = folder / "files", folder / "added"
     phantoms = write_phantoms(files / "phantoms", small=small)
     names = [f"phantoms ({phantoms.images} images, {phantoms.reports} reports)"]
     added.mkdir()
-    shutil.move(files / "phantoms" / "chiara", added / "chiara")
+    shutil.move(files / "phantoms" / COMES_LATER, added / COMES_LATER)
+    for person in sorted((files / "phantoms").iterdir()):
+        if people and person.name not in people:
+            shutil.rmtree(person)
     if data is not None:
         shutil.copytree(data / "ohif_phantom", files / "ohif_phantom", ignore=shutil.ignore_patterns("*.json", "*.md"))
         names.append("ohif_phantom")
@@ -208,9 +219,11 @@ def write_input(folder: Path, data: Path | None, *, small: bool) -> tuple[Path, 
 
 
 def _real(files: Path, data: Path) -> list[str]:
-    """Real CT, with the reports that came with it and those planted on it."""
-    shutil.copytree(data / "ct_lung1_rtstruct", files / "lung1", ignore=shutil.ignore_patterns("*.md"))
-    return ["ct_lung1_rtstruct"]
+    """Real CT with the reports and structures that came with it, and with crosses planted on it by highdicom."""
+    planted = plant(data, files / "real")
+    for came in ("ct_nlst_sr/sr_sybil_bounding_boxes.dcm", "ct_lung1_rtstruct/rtstruct_gtv1.dcm"):
+        shutil.copy(data / came, files / "real")
+    return [f"real CT of ct_nlst_sr and ct_lung1_rtstruct with {len(planted)} planted crosses"]
 
 
 def long_series(folder: Path, slices: int) -> Row:
