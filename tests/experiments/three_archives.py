@@ -139,9 +139,12 @@ def _moved(mined: Mined) -> int:
 
 
 def compare(
-    folder: Path, files: Path, added: Path, archives: Sequence[str] = tuple(ARCHIVES)
+    folder: Path, files: Path, added: Path, archives: Sequence[str] = tuple(ARCHIVES), *, workers: int = 2
 ) -> tuple[list[Row], list[str]]:
-    """Mines `files` everywhere, twice, then `files` and `added`; the rows and what does not hold."""
+    """Mines `files` everywhere, twice, then `files` and `added`; the rows and what does not hold.
+
+    With more than one worker there is a run with so many as well.
+    """
     miner = Miner(folder)
     rows = [miner.import_files(files, "import")]
     problems: list[str] = []
@@ -152,7 +155,9 @@ def compare(
             server.send(files)
             for method in ("get", "move"):
                 rows.append(miner.run(server, method, f"{name}-{method}"))
-            rows.append(replace(miner.run(server, "get", f"{name}-workers", "--workers", 2), method="get, 2 workers"))
+            if workers > 1:
+                several = miner.run(server, "get", f"{name}-workers", "--workers", workers)
+                rows.append(replace(several, method=f"get, {workers} workers"))
             again = replace(miner.run(server, "get", f"{name}-get"), method="get, again")
             rows.append(again)
             if again.moved:
