@@ -190,7 +190,8 @@ def _patient(read: Sequence[ObjectReading], listing: StudyListing) -> PatientFac
 def _check_sums(bookmarks: Sequence[Bookmark], outcome: StudyOutcome) -> None:
     """Bookmarks found = kept + rejected, each with exactly one verdict."""
     judged = [r.bookmark.key for r in outcome.rejected] + [p.kept.bookmark.key for p in outcome.placed]
-    if sorted(judged) != sorted(bookmark.key for bookmark in bookmarks):
+    found = {bookmark.key for bookmark in bookmarks}
+    if set(judged) != found or not len(judged) == len(found) == len(bookmarks):
         raise SumsDoNotHold(
             f"study with {len(bookmarks)} bookmarks has {len(judged)} verdicts "
             f"({len(outcome.placed)} kept, {len(outcome.rejected)} rejected)"
