@@ -40,12 +40,11 @@ def build(ledger: Ledger, sink: Sink, pseudonyms: Pseudonyms, settings: BuildSet
 
     Raises SumsDoNotHold where bookmarks, rows and verdicts do not add up.
     """
-    outcomes = _judged_as_population(list(ledger.outcomes()), settings.rules)
+    outcomes = _judged_as_population(_each_once(list(ledger.outcomes())), settings.rules)
     options = settings.deidentification
     indices = _indices(ledger, pseudonyms, outcomes, options)
     samples = [
-        deidentify(outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), options)
-        for outcome in outcomes
+        deidentify(outcome, pseudonyms, indices.get(outcome.study.study_instance_uid), options) for outcome in outcomes
     ]
     summary = _sums(outcomes, samples)
     # The way back exists before anything that needs it is public.
@@ -55,6 +54,30 @@ def build(ledger: Ledger, sink: Sink, pseudonyms: Pseudonyms, settings: BuildSet
         for row in crosswalk(outcome, pseudonyms, options)
     )
     return replace(summary, digest=sink.write(samples))
+
+
+def _each_once(outcomes: Sequence[StudyOutcome]) -> list[StudyOutcome]:
+    """The outcomes in their order; a bookmark that several studies hold is kept in the earliest of them.
+
+    An archive holds one report in two studies after a merge of patients, or when it gave a copy a new study UID.
+    """
+    kept_by: dict[str, str] = {}
+    for outcome in sorted(outcomes, key=lambda o: (o.patient.study_date, o.patient.study_time, o.study)):
+        for placed in outcome.placed:
+            kept_by.setdefault(placed.kept.bookmark.key, outcome.study.study_instance_uid)
+    return [
+        _with_verdicts(
+            outcome,
+            {
+                key: placed.kept
+                if kept_by[key] == outcome.study.study_instance_uid
+                else Rejected(placed.kept.bookmark, "duplicate", (), placed.kept.notes)
+                for placed in outcome.placed
+                for key in (placed.kept.bookmark.key,)
+            },
+        )
+        for outcome in outcomes
+    ]
 
 
 def _judged_as_population(outcomes: Sequence[StudyOutcome], rules: Rules) -> list[StudyOutcome]:

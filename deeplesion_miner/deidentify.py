@@ -71,6 +71,7 @@ class PublicIds:
 
     def __init__(self, pseudonyms: Pseudonyms, patient: PatientFacts, options: DeidentifyOptions) -> None:
         self._pseudonyms = pseudonyms
+        self._study_instance_uid = patient.study_instance_uid
         issuer = patient.issuer_of_patient_id if options.issuer_is_identity else ""
         if patient.patient_id.strip():
             self.patient_id = pseudonyms.patient(patient.patient_id, issuer)
@@ -88,16 +89,16 @@ class PublicIds:
         return self._pseudonyms.token("series", stack_key)
 
     def source(self, sop_instance_uid: str) -> str:
-        """Public id of a measurement object."""
-        return self._pseudonyms.token("source", sop_instance_uid)
+        """Public id of a measurement object in its study: archives were seen to hold one object in two studies."""
+        return self._pseudonyms.token("source", self._study_instance_uid, sop_instance_uid)
 
     def bookmark(self, key: str) -> str:
         """Public id of a bookmark."""
-        return self._pseudonyms.token("bookmark", key)
+        return self._pseudonyms.token("bookmark", self._study_instance_uid, key)
 
     def lesion(self, key: str) -> str:
         """Public id of the lesion that a bookmark became."""
-        return self._pseudonyms.token("lesion", key)
+        return self._pseudonyms.token("lesion", self._study_instance_uid, key)
 
 
 def deidentify(
@@ -211,9 +212,7 @@ def file_name(patient_index: int, study_index: int, series_index: int, slice_num
     return f"{patient_index:06d}_{study_index:02d}_{series_index:02d}/{slice_number:03d}.png"
 
 
-def _slice_record(
-    image: StackSlice, stack: Stack, ids: PublicIds, indices: Indices, is_key: bool
-) -> SliceRecord:
+def _slice_record(image: StackSlice, stack: Stack, ids: PublicIds, indices: Indices, is_key: bool) -> SliceRecord:
     series_index = indices.series[stack.key]
     return SliceRecord(
         series_id=ids.series(stack.key),

@@ -141,12 +141,12 @@ def tilt_deg(plane: ImagePlane) -> float:
     return math.degrees(math.atan2(math.hypot(x, y), abs(z)))
 
 
-def head_to_feet_mm(plane: ImagePlane) -> float:
-    """Position of the plane along its own normal, growing towards the feet.
+def head_to_feet_mm(plane: ImagePlane, reference: ImagePlane | None = None) -> float:
+    """Position of the plane along the normal of `reference` (its own without one), growing towards the feet.
 
-    Comparable only between parallel planes; the sign of a plane parallel to z is that of its normal.
+    Comparable only along one normal; the sign of a plane parallel to z is that of its normal.
     """
-    n = normal(plane)
+    n = normal(plane if reference is None else reference)
     along = _dot(plane.origin_mm, n)
     return -along if n[2] > 0 else along
 

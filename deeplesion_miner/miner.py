@@ -35,6 +35,11 @@ READ_KINDS = frozenset({Kind.BIDIRECTIONAL, Kind.LENGTH})
 FAILURES_BEFORE_GIVING_UP = 3
 """So many studies in a row that fail because the archive is away end the run; it can be resumed."""
 
+TRIED_AGAIN = frozenset({"not_delivered", "no_codec"})
+"""Objects that are unreadable for these reasons may be readable next time: their study is mined again."""
+_TRY_AGAIN = "try again"
+"""Recorded in place of the settings' digest, which it never equals."""
+
 
 @dataclass(frozen=True)
 class MineSettings:
@@ -125,8 +130,15 @@ def mine_study(archive: Archive, stage: PngStage, listing: StudyListing, rules: 
 
 
 def _listed_modality(listing: StudyListing, ref: ImageRef) -> str:
-    """Modality of the series of `ref` as the archive lists it, CT where several are listed; '' = unknown."""
-    listed = {s.modality for s in listing.series if s.series_instance_uid == ref.series_instance_uid}
+    """Modality of the image series of `ref` as the archive lists it, CT where several are; '' = unknown.
+
+    A report may name its own series as that of its images; such a series tells nothing about them.
+    """
+    listed = {
+        series.modality
+        for series in listing.series
+        if series.series_instance_uid == ref.series_instance_uid and series.instances is None
+    }
     return "CT" if "CT" in listed else min(listed, default="")
 
 
@@ -211,9 +223,7 @@ class _Result:
     error: ArchiveError | None = None
 
 
-def _mine_one(
-    archive: Archive, ledger: Ledger, stage: PngStage, study: StudyRef, settings: MineSettings
-) -> _Result:
+def _mine_one(archive: Archive, ledger: Ledger, stage: PngStage, study: StudyRef, settings: MineSettings) -> _Result:
     """One study; durable in the ledger when this returns an outcome. No outcome and no error: unchanged."""
     try:
         listing = archive.listing(study)
@@ -223,8 +233,13 @@ def _mine_one(
     except ArchiveError as error:
         ledger.record_failure(study, str(error))
         return _Result(study, error=error)
-    ledger.record(outcome, settings.digest)
+    ledger.record(outcome, _TRY_AGAIN if _is_worth_another_try(outcome) else settings.digest)
     return _Result(study, outcome)
+
+
+def _is_worth_another_try(outcome: StudyOutcome) -> bool:
+    """Whether the next run may find more in the same study, though the archive lists nothing new."""
+    return any(problem.why in TRIED_AGAIN for problem in outcome.unreadable)
 
 
 def _follow(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
 import schemas
-from deeplesion_miner import deeplesion, geometry
+from deeplesion_miner import deeplesion
 from deeplesion_miner.ports import Archive, PngStage
-from deeplesion_miner.stacks import Headers, NumberedStack, number_stack, stack_key
+from deeplesion_miner.stacks import Headers, NumberedStack, number_stacks, series_key
 from deeplesion_miner.types import (
+    ImageHeader,
     ImageRef,
     InstanceListing,
     Kept,
@@ -50,10 +51,10 @@ def place(archive: Archive, stage: PngStage, kept: Sequence[Kept]) -> Placing:
     A lesion whose key slice cannot be decoded is rejected with 'pixels_unreadable'; context that is missing
     is noted.
     """
-    ordered = sorted(kept, key=lambda k: (stack_key(k.lesion.header), k.bookmark.key))
+    ordered = sorted(kept, key=lambda k: (series_key(k.lesion.header), k.bookmark.key))
     parts = [
-        _place_stack(archive, stage, key, list(members))
-        for key, members in groupby(ordered, key=lambda k: stack_key(k.lesion.header))
+        _place_series(archive, stage, key, list(members))
+        for key, members in groupby(ordered, key=lambda k: series_key(k.lesion.header))
     ]
     return Placing(
         placed=tuple(lesion for part in parts for lesion in part.placed),
@@ -64,10 +65,10 @@ def place(archive: Archive, stage: PngStage, kept: Sequence[Kept]) -> Placing:
     )
 
 
-def _place_stack(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kept]) -> Placing:
+def _place_series(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kept]) -> Placing:
     study = kept[0].lesion.header.ref.study_instance_uid
     series = kept[0].lesion.header.ref.series_instance_uid
-    seen: dict[str, object] = {}
+    seen: dict[str, tuple[ImageHeader, ...] | Unreadable] = {}
 
     def fetch(uids: Collection[str]) -> Headers:
         found = archive.headers(study, series, sorted(uids))
@@ -75,9 +76,34 @@ def _place_stack(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kep
         return found
 
     lesions = [verdict.lesion for verdict in kept]
-    numbered = number_stack(lesions, _images(archive.instances(study, series)), fetch)
-    staged = _stage(archive, stage, numbered, {lesion.header.ref for lesion in lesions})
-    placed, rejected = _verdicts(key, kept, numbered, staged)
+    numbered = number_stacks(lesions, _images(archive.instances(study, series)), fetch)
+    parts = [_place_stack(archive, stage, key, kept, stack) for stack in numbered]
+    return Placing(
+        placed=tuple(lesion for part in parts for lesion in part.placed),
+        rejected=tuple(verdict for part in parts for verdict in part.rejected),
+        stacks=tuple(stack for part in parts for stack in part.stacks),
+        objects_read=frozenset(uid for uid, answer in seen.items() if not isinstance(answer, Unreadable)),
+        unreadable=(*_header_problems(seen), *(broken for part in parts for broken in part.unreadable)),
+    )
+
+
+def _header_problems(seen: Headers) -> Iterator[Unreadable]:
+    """Objects that are no image for us, and images whose place is unknown: they may be missing context."""
+    for answer in seen.values():
+        if isinstance(answer, Unreadable):
+            yield answer
+        else:
+            yield from (frame.plane for frame in answer if isinstance(frame.plane, Unreadable))
+
+
+def _place_stack(
+    archive: Archive, stage: PngStage, series: str, kept: Sequence[Kept], numbered: NumberedStack
+) -> Placing:
+    """Stages one stack of the series `series` and gives its lesions their places."""
+    own = [verdict for verdict in kept if verdict.bookmark.key in numbered.ranges]
+    key = f"{series}@{numbered.volume + 1}" if numbered.volume else series
+    staged = _stage(archive, stage, numbered, {verdict.lesion.header.ref for verdict in own})
+    placed, rejected = _verdicts(key, own, numbered, staged)
     used = {lesion.slice_range for lesion in placed}
     slices = tuple(
         sorted(
@@ -85,14 +111,8 @@ def _place_stack(archive: Archive, stage: PngStage, key: str, kept: Sequence[Kep
             key=lambda s: s.slice_number,
         )
     )
-    header_problems = [answer for answer in seen.values() if isinstance(answer, Unreadable)]
-    return Placing(
-        placed=placed,
-        rejected=rejected,
-        stacks=(Stack(key, kept[0].lesion.header.series_number, numbered.numbering, slices),),
-        objects_read=frozenset(uid for uid, answer in seen.items() if not isinstance(answer, Unreadable)),
-        unreadable=(*header_problems, *staged.unreadable),
-    )
+    stack = Stack(key, own[0].lesion.header.series_number, numbered.numbering, slices)
+    return Placing(placed, rejected, (stack,), frozenset(), staged.unreadable)
 
 
 def _images(listing: Iterable[InstanceListing]) -> list[InstanceListing]:
@@ -127,7 +147,7 @@ def _staged_slice(stage: PngStage, numbered: NumberedStack, ref: ImageRef, image
     return StackSlice(
         ref=ref,
         slice_number=numbered.numbers[ref],
-        position_mm=geometry.head_to_feet_mm(plane),
+        position_mm=numbered.positions_mm[ref],
         staged_png=stage.put(image),
         rows=plane.rows,
         columns=plane.columns,

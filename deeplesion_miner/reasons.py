@@ -30,7 +30,5 @@ def message(level: str, code: str, facts: Iterable[tuple[str, Fact]]) -> str:
     A fact that is text but no word of the vocabulary is replaced by 'other', so that nothing of the
     archive can enter a public message.
     """
-    known = {
-        name: value if not isinstance(value, str) or value in vocabulary() else "other" for name, value in facts
-    }
+    known = {name: value if not isinstance(value, str) or value in vocabulary() else "other" for name, value in facts}
     return reasons(level)[code].message.format(**known)

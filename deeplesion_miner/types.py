@@ -425,7 +425,7 @@ class Stack:
     """The slices that a study gives to the dataset from one series (or one multi-frame object)."""
 
     key: str
-    """SeriesInstanceUID, or 'SeriesInstanceUID/SOPInstanceUID' for a multi-frame object."""
+    """SeriesInstanceUID, with '/SOPInstanceUID' for a multi-frame object and '@2' ... for a further volume."""
     series_number: int | None
     numbering: str
     """'instance_number' or 'rank': how slice numbers were found."""

@@ -66,6 +66,7 @@ class StudyWorld:
     slices: int = 20
     undecodable: frozenset[int] = frozenset()
     withheld: frozenset[int] = frozenset()
+    broken_report: str = "truncated"
     errors: list[ArchiveError] = field(default_factory=list)
     """Raised one after the other when the study is listed."""
 
@@ -98,7 +99,7 @@ class MemoryArchive:
         world = self.worlds[listing.study.study_instance_uid]
         patient = PatientFacts(world.uid, world.patient_id, patient_sex="F", study_date=world.date)
         source = Source(world.uid, f"{world.uid}.9", sr_uid(world.uid), "1.2.840.10008.5.1.4.1.1.88.33", "tid1500")
-        return ObjectReading(source, patient, world.bookmarks), Unreadable(f"{world.uid}.9.2", "truncated")
+        return ObjectReading(source, patient, world.bookmarks), Unreadable(f"{world.uid}.9.2", world.broken_report)
 
     def instances(self, study_instance_uid: str, series_instance_uid: str) -> tuple[InstanceListing, ...]:
         world = self.worlds[study_instance_uid]

@@ -130,3 +130,14 @@ def test_a_row_without_its_slice_is_a_failed_run() -> None:
     ledger.known[uid] = (replace(outcome, stacks=(broken,)), digest)
     with pytest.raises(SumsDoNotHold):
         built(ledger)
+
+
+def test_a_report_that_two_studies_hold_gives_its_lesions_once() -> None:
+    ledger = mined(worlds(2))
+    (first, digest), (second, _) = ledger.known.values()
+    patient = replace(first.patient, study_instance_uid=second.study.study_instance_uid, study_date="20210101")
+    ledger.known[second.study.study_instance_uid] = (replace(first, study=second.study, patient=patient), digest)
+    summary, sink = built(ledger)
+    assert (summary.lesions, summary.bookmarks, summary.rejected) == (2, 4, 2)
+    by_study = {sample.bookmarks[0].study_id: [b.reason for b in sample.bookmarks] for sample in sink.samples}
+    assert sorted(by_study.values()) == [["", ""], ["duplicate", "duplicate"]]

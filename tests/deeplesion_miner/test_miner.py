@@ -43,9 +43,7 @@ def run(
         return archive
 
     settings = MineSettings(workers=workers, digest="settings")
-    summary = mine(
-        opened, ledger, MemoryStage(), StudyQuery(), settings, watcher or Watcher(), should_stop=should_stop
-    )
+    summary = mine(opened, ledger, MemoryStage(), StudyQuery(), settings, watcher or Watcher(), should_stop=should_stop)
     return summary, ledger
 
 
@@ -220,3 +218,18 @@ def test_reports_without_a_patient_fall_back_on_what_the_archive_listed() -> Non
     listing = archive.listing(StudyRef(world.uid, "LISTED", "20200102"))
     outcome = mine_study(archive, MemoryStage(), listing, Rules())
     assert (outcome.patient.patient_id, outcome.patient.study_date) == ("LISTED", "20200102")
+
+
+@pytest.mark.parametrize("why", ["not_delivered", "no_codec"])
+def test_a_study_with_an_object_that_may_come_another_time_is_mined_again(why: str) -> None:
+    world = replace(worlds(1)[0], broken_report=why)
+    _, ledger = run(MemoryArchive([world]))
+    again, _ = run(MemoryArchive([replace(world, broken_report="truncated")]), ledger)
+    settled, _ = run(MemoryArchive([replace(world, broken_report="truncated")]), ledger)
+    assert (again.mined, settled.unchanged) == (1, 1)
+
+
+def test_a_report_that_names_its_own_series_as_that_of_its_images_finds_them_all_the_same() -> None:
+    world = worlds(1)[0]
+    outcome, _ = outcome_of(with_bookmarks(world, mark(world.uid, "1.1", 8, modality_series=".9")))
+    assert [lesion.slice_number for lesion in outcome.placed] == [8]

@@ -10,7 +10,7 @@ from core_factories import axial_plane, header, image_ref, lesion
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplesion_miner.stacks import NumberedStack, number_stack, stack_key
+from deeplesion_miner.stacks import NumberedStack, number_stacks, series_key
 from deeplesion_miner.types import ImageHeader, ImagePlane, InstanceListing, Unreadable
 
 Fetch = Callable[[Collection[str]], Mapping[str, tuple[ImageHeader, ...] | Unreadable]]
@@ -35,8 +35,12 @@ class Series:
         return {uid: (self.headers[uid],) for uid in uids if uid in self.headers}
 
     def number(self, *indices: int, long_axis_mm: float = 16.0) -> NumberedStack:
+        (stack,) = self.number_all(*indices, long_axis_mm=long_axis_mm)
+        return stack
+
+    def number_all(self, *indices: int, long_axis_mm: float = 16.0) -> tuple[NumberedStack, ...]:
         lesions = [lesion(self.headers[f"1.2.3.{i}"], f"9.9#{i}", long_axis_mm) for i in indices]
-        return number_stack(lesions, self.listing, self.fetch)
+        return number_stacks(lesions, self.listing, self.fetch)
 
     def slice_number(self, stack: NumberedStack, index: int) -> int:
         return stack.numbers[self.headers[f"1.2.3.{index}"].ref]
@@ -112,7 +116,6 @@ def test_slices_that_are_missing_from_the_archive_do_not_change_numbers_or_inter
     assert stack.intervals_mm["9.9#1"] == 5.0
     assert stack.ranges["9.9#1"] == (1, 8)
     assert stack.wanted["9.9#1"] == frozenset({1, 2, 3})
-    assert stack.last_slice == 21
 
 
 def test_an_uneven_interval_is_flagged_with_its_numbers() -> None:
@@ -127,7 +130,7 @@ def test_a_header_that_is_not_delivered_does_not_stop_the_numbering() -> None:
     lost = series.headers.pop("1.2.3.9")
     listing = [*series.listing, InstanceListing("1.2.3.9", lost.instance_number)]
     lesions = [lesion(series.headers["1.2.3.5"], "9.9#5")]
-    stack = number_stack(lesions, listing, series.fetch)
+    (stack,) = number_stacks(lesions, listing, series.fetch)
     assert 10 in stack.wanted["9.9#5"]
     assert 10 not in stack.numbers.values()
 
@@ -140,12 +143,11 @@ def test_windows_that_touch_share_one_range() -> None:
 
 
 def test_the_frames_of_a_multi_frame_object_are_ranked_from_head_to_feet() -> None:
-    frames = tuple(
-        header(image_ref("1.2.3", frame), axial_plane(float(frame)), 1, frames=12) for frame in range(1, 13)
-    )
+    frames = tuple(header(image_ref("1.2.3", frame), axial_plane(float(frame)), 1, frames=12) for frame in range(1, 13))
     key = frames[9]
-    stack = number_stack([lesion(key)], [InstanceListing("1.2.3", 1)], lambda uids: dict.fromkeys(uids, frames))
-    assert stack_key(key) == "1.2/1.2.3"
+    listing = [InstanceListing("1.2.3", 1)]
+    (stack,) = number_stacks([lesion(key)], listing, lambda uids: dict.fromkeys(uids, frames))
+    assert series_key(key) == "1.2/1.2.3"
     assert stack.numbering == "rank"
     assert stack.numbers[key.ref] == 3
 
@@ -156,7 +158,98 @@ def test_order_of_the_listing_does_not_matter(count: int, interval_mm: float, da
     series = Series(head_to_feet(count, interval_mm), [i + 1 for i in range(count)])
     shuffled = data.draw(st.permutations(series.listing))
     lesions = [lesion(series.headers[f"1.2.3.{index}"], f"9.9#{index}")]
-    stack = number_stack(lesions, shuffled, series.fetch)
-    straight = number_stack(lesions, series.listing, series.fetch)
+    (stack,) = number_stacks(lesions, shuffled, series.fetch)
+    (straight,) = number_stacks(lesions, series.listing, series.fetch)
     assert stack == straight
     assert stack.intervals_mm[f"9.9#{index}"] == interval_mm
+
+
+def coronal(series: Series, uid: str, number: int) -> None:
+    plane = ImagePlane((0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 0.0, -1.0), 1.0, 1.0, 64, 64, "1.9")
+    series.headers[uid] = header(image_ref(uid), plane, number)
+
+
+def test_a_reformat_beside_the_key_slice_does_not_change_its_interval() -> None:
+    series = Series(head_to_feet(20), [i + 1 for i in range(20)])
+    coronal(series, "1.2.3.4", 5)
+    stack = series.number(3)
+    assert stack.numbering == "instance_number"
+    assert stack.intervals_mm["9.9#3"] == 5.0
+    assert 5 not in stack.wanted["9.9#3"]
+
+
+def test_a_phase_that_is_measured_alone_keeps_its_instance_numbers() -> None:
+    series = Series(head_to_feet(30) * 2, [i + 1 for i in range(60)])
+    stack = series.number(45)
+    assert (stack.numbering, series.slice_number(stack, 45)) == ("instance_number", 46)
+    assert stack.intervals_mm == {"9.9#45": 5.0}
+
+
+def test_two_measured_phases_one_after_the_other_are_two_volumes() -> None:
+    series = Series(head_to_feet(30) * 2, [i + 1 for i in range(60)])
+    first, second = series.number_all(15, 45)
+    assert (series.slice_number(first, 15), series.slice_number(second, 45)) == (16, 16)
+    assert first.intervals_mm | second.intervals_mm == {"9.9#15": 5.0, "9.9#45": 5.0}
+
+
+def test_two_phases_in_turns_are_two_volumes_each_numbered_by_itself() -> None:
+    heights = [z for z in head_to_feet(30) for _ in range(2)]
+    series = Series(heights, [i + 1 for i in range(60)])
+    first, second = series.number_all(20, 31)
+    assert (first.volume, second.volume) == (0, 1)
+    assert (series.slice_number(first, 20), series.slice_number(second, 31)) == (11, 16)
+    assert first.intervals_mm == {"9.9#20": 5.0}
+    assert len(first.numbers) == len(second.numbers) == 30
+    assert "repeated_position" in [note.code for note in first.notes["9.9#20"]]
+
+
+def test_a_slice_that_was_sent_again_does_not_halve_the_interval() -> None:
+    heights = [*head_to_feet(20), head_to_feet(20)[8]]
+    series = Series(heights, [i + 1 for i in range(21)])
+    original, again = series.number(8), series.number(20)
+    assert original.intervals_mm["9.9#8"] == again.intervals_mm["9.9#20"] == 5.0
+    assert series.slice_number(again, 20) == 9
+    assert len(again.numbers) == 20
+
+
+def test_images_that_all_lie_at_one_place_have_no_interval() -> None:
+    series = Series([10.0] * 12, [i + 1 for i in range(12)])
+    (stack,) = series.number_all(4)
+    assert math.isnan(stack.intervals_mm["9.9#4"])
+    assert stack.ranges["9.9#4"] == (1, 1)
+
+
+@pytest.mark.parametrize("step", [2, 10, 1000])
+def test_instance_numbers_in_steps_count_no_slices(step: int) -> None:
+    series = Series(head_to_feet(20), [step * (i + 1) for i in range(20)])
+    stack = series.number(10)
+    assert stack.numbering == "rank"
+    assert series.slice_number(stack, 10) == 11
+    assert stack.intervals_mm["9.9#10"] == 5.0
+
+
+def test_instance_numbers_that_hold_something_else_do_not_become_slice_numbers() -> None:
+    series = Series(head_to_feet(8), [20_190_314 + i for i in range(8)])
+    stack = series.number(2)
+    assert (stack.numbering, series.slice_number(stack, 2)) == ("rank", 3)
+
+
+def test_slices_that_are_tilted_a_little_against_one_another_keep_their_order() -> None:
+    series = Series(head_to_feet(20), [i + 1 for i in range(20)])
+    for i in range(0, 20, 2):
+        tilt = 0.001
+        uid = f"1.2.3.{i}"
+        plane = ImagePlane(
+            (-50.0, -4000.0, 500.0 - 5.0 * i),
+            (1.0, 0.0, 0.0),
+            (0.0, math.cos(tilt), math.sin(tilt)),
+            0.8,
+            0.8,
+            128,
+            128,
+            "1.9",
+        )
+        series.headers[uid] = header(image_ref(uid), plane, i + 1)
+    stack = series.number(4, 9)
+    assert stack.numbering == "instance_number"
+    assert [series.slice_number(stack, i) for i in (4, 9)] == [5, 10]
