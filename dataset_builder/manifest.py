@@ -37,6 +37,8 @@ class Manifest:
     schema_version: int
     schema_digest: str
     tool_version: str
+    box_margin_px: float
+    """Margin of every box around its ends, on each side."""
     counts: Mapping[str, object]
     digest: str
     files: tuple[FileEntry, ...]
@@ -53,10 +55,18 @@ def digest(files: Iterable[FileEntry]) -> str:
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
-def manifest_of(files: Sequence[FileEntry], counts: Mapping[str, object]) -> Manifest:
+def manifest_of(files: Sequence[FileEntry], counts: Mapping[str, object], *, box_margin_px: float) -> Manifest:
     """The manifest of these files, written by this tool."""
     ordered = tuple(sorted(files, key=lambda file: file.path))
-    return Manifest(schema_version(), schema_digest(), tool_version(), counts, digest(ordered), ordered)
+    return Manifest(
+        schema_version=schema_version(),
+        schema_digest=schema_digest(),
+        tool_version=tool_version(),
+        box_margin_px=box_margin_px,
+        counts=counts,
+        digest=digest(ordered),
+        files=ordered,
+    )
 
 
 def to_json(manifest: Manifest) -> bytes:
@@ -68,6 +78,7 @@ def to_json(manifest: Manifest) -> bytes:
             "schema_digest": manifest.schema_digest,
             "tool": TOOL,
             "tool_version": manifest.tool_version,
+            "box_margin_px": manifest.box_margin_px,
             "counts": manifest.counts,
             "digest": manifest.digest,
         },
@@ -111,6 +122,7 @@ def read_any_version(folder: Path) -> Manifest:
             schema_version=found["schema_version"],
             schema_digest=found["schema_digest"],
             tool_version=found["tool_version"],
+            box_margin_px=float(found["box_margin_px"]),
             counts=dict(found["counts"]),
             digest=found["digest"],
             files=tuple(_entry(entry) for entry in found["files"]),

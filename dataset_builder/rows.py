@@ -25,13 +25,13 @@ SPACING_TOLERANCE = 1e-6
 SeriesKey: TypeAlias = tuple[int, int, int]
 
 
-def check_rows(tables: Tables) -> Iterator[Broken]:
-    """Every broken rule of every row, and of the tables together."""
+def check_rows(tables: Tables, box_margin_px: float) -> Iterator[Broken]:
+    """Every broken rule of every row, and of the tables together; boxes are to have this margin on each side."""
     for table in TABLES:
         yield from _check_keys(tables, table)
     slices = {record.file_name: record for record in tables.slices}
     for lesion in tables.lesions:
-        yield from _check_lesion(lesion)
+        yield from _check_lesion(lesion, box_margin_px)
         yield from _check_key_slice(lesion, slices.get(lesion.file_name))
     for bookmark in tables.bookmarks:
         yield from _check_bookmark(bookmark)
@@ -53,7 +53,7 @@ def _check_keys(tables: Tables, table: str) -> Iterator[Broken]:
 # --- one lesion ------------------------------------------------------------------------------------------
 
 
-def _check_lesion(lesion: LesionRecord) -> Iterator[Broken]:
+def _check_lesion(lesion: LesionRecord, margin: float) -> Iterator[Broken]:
     where = f"lesions: {lesion.lesion_id}"
     axes = [("long", lesion.long_axis_px, lesion.long_axis_length_px, lesion.long_axis_mm)]
     if lesion.short_axis_px is not None:
@@ -68,7 +68,7 @@ def _check_lesion(lesion: LesionRecord) -> Iterator[Broken]:
             yield where, f"the {name} axis is {ends}, not four finite numbers"
             return
         yield from _check_length(where, name, ends, stated_px, stated_mm, lesion)
-    yield from _check_box(where, lesion, [ends for _, ends, _, _ in axes])
+    yield from _check_box(where, lesion, [ends for _, ends, _, _ in axes], margin)
     yield from _check_words(where, lesion)
     if not lesion.slice_first <= lesion.key_slice_number <= lesion.slice_last:
         yield where, f"slice {lesion.key_slice_number} is outside {lesion.slice_first}-{lesion.slice_last}"
@@ -91,8 +91,7 @@ def _check_length(
         yield where, f"the {name} axis is {stated_mm} mm long, its ends say {length_mm}"
 
 
-def _check_box(where: str, lesion: LesionRecord, axes: Sequence[Sequence[float]]) -> Iterator[Broken]:
-    margin = schemas.load("dataset")["box_margin_px"]
+def _check_box(where: str, lesion: LesionRecord, axes: Sequence[Sequence[float]], margin: float) -> Iterator[Broken]:
     xs = [value for ends in axes for value in ends[::2]]
     ys = [value for ends in axes for value in ends[1::2]]
     expected = (min(xs) - margin, min(ys) - margin, max(xs) + margin, max(ys) + margin)

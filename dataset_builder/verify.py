@@ -49,7 +49,7 @@ def check(folder: Path) -> list[Finding]:
     except VerificationFailed as error:
         return [*findings, Finding("tables", str(error))]
     findings += _check_order(tables)
-    broken = [Finding(where, text) for where, text in check_rows(tables)]
+    broken = [Finding(where, text) for where, text in check_rows(tables, manifest.box_margin_px)]
     findings += broken
     findings += _check_manifest_counts(manifest, tables)
     # From rows that contradict themselves no file can be recomputed.

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+import schemas
 from dataset_builder import layout, swap
 from dataset_builder.card import CardSettings, card
 from dataset_builder.contact_sheet import chosen, contact_sheet
@@ -37,11 +38,13 @@ class StagedImageMissing(MinerError):
 
 @dataclass(frozen=True)
 class WriterSettings:
-    """What a dataset is called and how much of it is shown."""
+    """What a dataset is called, how much of it is shown, and what its manifest says beyond the records."""
 
     card: CardSettings = field(default_factory=CardSettings)
     contact_sheet_limit: int = 120
     """Most lesions on the contact sheet and in the report; evenly chosen where there are more."""
+    box_margin_px: float = schemas.load("dataset")["box_margin_px"]
+    """The margin that the records' boxes have on each side."""
 
 
 class DatasetWriter:
@@ -68,7 +71,7 @@ class DatasetWriter:
         files = self._link_images(build, tables.slices)
         files += [_write(build, name, data, rows) for name, data, rows in self._documents(build, tables)]
         files.append(_write(build, layout.CROISSANT, croissant(files, self._settings.card)))
-        manifest = manifest_of(files, counts(tables))
+        manifest = manifest_of(files, counts(tables), box_margin_px=self._settings.box_margin_px)
         _write(build, layout.MANIFEST, to_json(manifest))
         if self._is_in_place(to_json(manifest), files):
             swap.recover(self.folder)

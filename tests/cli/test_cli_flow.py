@@ -250,3 +250,9 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing(mine: Mine, archive: Emb
         process.send_signal(signal.SIGINT)
     assert process.returncode == 130
     assert mine("run", archive.address, "--json", MINE_KEY=KEY).code == 0
+
+
+def test_a_dataset_with_another_margin_of_boxes_passes_its_check(mine: Mine, demo: Demo) -> None:
+    assert mine("import", demo.archive, "--set", "rules.box_padding_px=3").code == 0
+    checked = mine("check", "dataset")
+    assert (checked.code, checked.out.count("sound")) == (0, 1), checked.out

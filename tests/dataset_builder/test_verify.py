@@ -18,7 +18,7 @@ from dataset_builder.rows import check_rows
 from dataset_builder.summary import counts
 from dataset_builder.tables import Tables, gather, read, splits, to_parquet
 from dataset_builder.verify import check
-from dataset_builder.writer import DatasetWriter
+from dataset_builder.writer import DatasetWriter, WriterSettings
 from deeplesion_miner.records import LesionRecord
 
 
@@ -52,7 +52,7 @@ def restate(folder: Path) -> None:
         for f in old.files
         for data in [(folder / f.path).read_bytes()]
     ]
-    (folder / "manifest.json").write_bytes(to_json(manifest_of(files, old.counts)))
+    (folder / "manifest.json").write_bytes(to_json(manifest_of(files, old.counts, box_margin_px=old.box_margin_px)))
 
 
 def test_a_sound_dataset_has_no_finding(folder: Path) -> None:
@@ -183,7 +183,7 @@ def test_splits_that_differ_from_the_lesions_are_found(folder: Path) -> None:
 
 
 def broken(tables: Tables) -> str:
-    return "\n".join(f"{where}: {text}" for where, text in check_rows(tables))
+    return "\n".join(f"{where}: {text}" for where, text in check_rows(tables, 5.0))
 
 
 def with_lesion(tables: Tables, **facts: object) -> Tables:
@@ -297,3 +297,15 @@ def test_slice_ranges_that_touch_must_have_been_merged(tables: Tables) -> None:
 def test_sums_of_rows_are_those_of_the_manifest(tables: Tables) -> None:
     assert counts(tables)["bookmarks"] == 8
     assert splits(tables.lesions) == tables.splits
+
+
+def test_boxes_are_held_to_the_margin_that_the_manifest_states(tmp_path: Path) -> None:
+    stage, _ = factories.staged(tmp_path)
+    whole = factories.lesion()
+    x_min, y_min, x_max, y_max = whole.box_px
+    narrow = replace(whole, box_px=(x_min + 2, y_min + 2, x_max - 2, y_max - 2))
+    writer = DatasetWriter(tmp_path / "three", stage, settings=WriterSettings(box_margin_px=3.0))
+    writer.write([factories.sample([narrow], stage)])
+    assert check(tmp_path / "three") == []
+    DatasetWriter(tmp_path / "five", stage).write([factories.sample([narrow], stage)])
+    assert "the ends say" in found(tmp_path / "five")
