@@ -29,7 +29,7 @@ MEANINGS = {
     Exit.NOTHING_MATCHED: "nothing matched",
     Exit.ARCHIVE_AWAY: "the archive is away or refuses; what was mined until then is kept",
     Exit.VERIFICATION_FAILED: "verification failed",
-    Exit.LEDGER_IN_USE: "another `mine` works on the same working folder",
+    Exit.LEDGER_IN_USE: "another `mine` works on the same working folder or writes the same dataset",
     Exit.INTERRUPTED: "interrupted; run the same command again to go on",
 }
 

@@ -24,7 +24,7 @@ def mine_and_build(
     command: str, settings: Settings, archive: ArchiveSettings, query: StudyQuery, output: Output
 ) -> Exit:
     """Mines what matches and is new, writes the dataset of all that is known, prints the funnel."""
-    from dataset_builder.writer import DatasetWriter, WriterSettings
+    from dataset_builder.writer import DatasetWriter
     from deeplesion_miner.dataset import build
 
     wiring.check_folders(settings)
@@ -32,9 +32,7 @@ def mine_and_build(
         pseudonyms = wiring.pseudonyms(settings, ledger)
         stage = wiring.stage(settings)
         stage.remove_left_overs()
-        sink = DatasetWriter(
-            settings.run.out, stage, settings=WriterSettings(box_margin_px=settings.rules.box_padding_px)
-        )
+        sink = DatasetWriter(settings.run.out, stage, settings=wiring.writer_settings(settings, pseudonyms))
         number = ledger.start_run(command, archive.address or "\n".join(str(path.resolve()) for path in archive.paths))
         summary = _mine(settings, archive, query, ledger, stage)
         if summary.stopped:

@@ -18,6 +18,7 @@ from deeplesion_miner.errors import ConfigError
 if TYPE_CHECKING:
     from dataset_builder.ledger import SqliteLedger
     from dataset_builder.stage import Stage
+    from dataset_builder.writer import WriterSettings
     from deeplesion_miner.dataset import BuildSettings
     from deeplesion_miner.miner import MineSettings
     from deeplesion_miner.pseudonyms import Pseudonyms
@@ -163,3 +164,10 @@ def build_settings(settings: Settings) -> BuildSettings:
 
     section = settings.deidentification
     return BuildSettings(settings.rules, DeidentifyOptions(section.age_cap_years, section.issuer_is_identity))
+
+
+def writer_settings(settings: Settings, pseudonyms: Pseudonyms) -> WriterSettings:
+    """What the manifest says beyond the records; the token is a keyed hash that depends on the key alone."""
+    from dataset_builder.writer import WriterSettings
+
+    return WriterSettings(key_token=pseudonyms.token("dataset"), box_margin_px=settings.rules.box_padding_px)

@@ -37,6 +37,8 @@ class Manifest:
     schema_version: int
     schema_digest: str
     tool_version: str
+    key_token: str
+    """Tells datasets of different pseudonym keys apart; a keyed hash of nothing but its own name."""
     box_margin_px: float
     """Margin of every box around its ends, on each side."""
     counts: Mapping[str, object]
@@ -55,13 +57,16 @@ def digest(files: Iterable[FileEntry]) -> str:
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
 
 
-def manifest_of(files: Sequence[FileEntry], counts: Mapping[str, object], *, box_margin_px: float) -> Manifest:
+def manifest_of(
+    files: Sequence[FileEntry], counts: Mapping[str, object], *, key_token: str, box_margin_px: float
+) -> Manifest:
     """The manifest of these files, written by this tool."""
     ordered = tuple(sorted(files, key=lambda file: file.path))
     return Manifest(
         schema_version=schema_version(),
         schema_digest=schema_digest(),
         tool_version=tool_version(),
+        key_token=key_token,
         box_margin_px=box_margin_px,
         counts=counts,
         digest=digest(ordered),
@@ -78,6 +83,7 @@ def to_json(manifest: Manifest) -> bytes:
             "schema_digest": manifest.schema_digest,
             "tool": TOOL,
             "tool_version": manifest.tool_version,
+            "key_token": manifest.key_token,
             "box_margin_px": manifest.box_margin_px,
             "counts": manifest.counts,
             "digest": manifest.digest,
@@ -122,6 +128,7 @@ def read_any_version(folder: Path) -> Manifest:
             schema_version=found["schema_version"],
             schema_digest=found["schema_digest"],
             tool_version=found["tool_version"],
+            key_token=str(found["key_token"]),
             box_margin_px=float(found["box_margin_px"]),
             counts=dict(found["counts"]),
             digest=found["digest"],

@@ -6,19 +6,28 @@ aside and the new one takes its name. Names beside `DATASET`:
   .DATASET.building   being built; worthless without a manifest
   .DATASET.old        stepped aside; not yet replaced, or files of other people still to be taken over
   .DATASET.trash      replaced, being deleted
+  .DATASET.lock       held by the one process that writes
 
 Whatever instant a process is killed at, `recover` finishes or undoes the swap from the names alone.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from dataset_builder.durable import sync_folder
 from dataset_builder.layout import MANIFEST
 from dataset_builder.manifest import read_any_version
-from deeplesion_miner.errors import ConfigError, VerificationFailed
+from deeplesion_miner.errors import ConfigError, LedgerInUse, VerificationFailed
+
+
+class DatasetInUse(LedgerInUse):
+    """Another process writes the dataset."""
 
 
 def building(folder: Path) -> Path:
@@ -34,8 +43,51 @@ def _trash(folder: Path) -> Path:
     return folder.parent / f".{folder.name}.trash"
 
 
-def refuse_foreign(folder: Path) -> None:
-    """Raises ConfigError where `folder` is something that this tool did not write and must not replace."""
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes from writing this dataset; raises DatasetInUse where one does.
+
+    The kernel lets go when the process ends, so a file that was left behind holds nobody up.
+    """
+    lock = folder.parent / f".{folder.name}.lock"
+    descriptor = _locked(lock, folder)
+    try:
+        try:
+            yield
+        finally:
+            lock.unlink()
+    finally:
+        os.close(descriptor)
+
+
+def _locked(lock: Path, folder: Path) -> int:
+    """The descriptor of the locked file that bears the lock's name now."""
+    while True:
+        descriptor = os.open(lock, os.O_CREAT | os.O_RDWR, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise DatasetInUse(
+                f"{folder}: another `mine` writes this dataset; wait until it ends, or name another --out"
+            ) from None
+        if _is_file_of(descriptor, lock):
+            return descriptor
+        os.close(descriptor)  # its holder removed it between our opening and our locking
+
+
+def _is_file_of(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def refuse_foreign(folder: Path, key_token: str) -> None:
+    """Raises ConfigError where `folder` is something that this run must not replace.
+
+    That is what this tool did not write, and a dataset made with another pseudonym key.
+    """
     if not folder.exists() and not folder.is_symlink():
         return
     if not folder.is_dir():
@@ -43,11 +95,16 @@ def refuse_foreign(folder: Path) -> None:
     if not any(folder.iterdir()):
         return
     try:
-        read_any_version(folder)
+        found = read_any_version(folder)
     except VerificationFailed as error:
         raise ConfigError(
             f"{folder}: holds files but is no dataset of this tool ({error}); empty it or name another place"
         ) from error
+    if found.key_token != key_token:
+        raise ConfigError(
+            f"{folder}: a dataset made with another pseudonym key, perhaps from another --work; name another --out,"
+            " or give that key (--key-file), or delete this dataset first"
+        )
 
 
 def recover(folder: Path) -> None:

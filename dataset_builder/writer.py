@@ -43,35 +43,49 @@ class WriterSettings:
     card: CardSettings = field(default_factory=CardSettings)
     contact_sheet_limit: int = 120
     """Most lesions on the contact sheet and in the report; evenly chosen where there are more."""
+    key_token: str = ""
+    """Names the pseudonym key without telling anything of it; a dataset of another key is never replaced."""
     box_margin_px: float = schemas.load("dataset")["box_margin_px"]
     """The margin that the records' boxes have on each side."""
 
 
 class DatasetWriter:
-    """The port `Sink` over a folder. One process writes at a time; the ledger's lock sees to that."""
+    """The port `Sink` over a folder. One process writes at a time; a lock beside the folder sees to that."""
 
     def __init__(self, folder: Path, stage: Stage, *, settings: WriterSettings | None = None) -> None:
-        """Raises ConfigError where `folder` holds something that is no dataset of this tool."""
+        """Raises ConfigError where `folder` holds what is no dataset of this tool, or one of another key."""
         self.folder = folder.resolve()
         self._stage = stage
         self._settings = settings or WriterSettings()
-        swap.refuse_foreign(self.folder)
+        swap.refuse_foreign(self.folder, self._settings.key_token)
 
     def write(self, samples: Iterable[Sample]) -> str:
         """Writes everything, the manifest last, and returns its digest. A crash leaves no half-written dataset.
 
-        Raises SumsDoNotHold where rows do not add up, StagedImageMissing where an image is gone.
+        Raises SumsDoNotHold where rows do not add up, StagedImageMissing where an image is gone, DatasetInUse
+        where another process writes here.
         """
         tables = gather(samples)
         check_sums(tables)
         self.folder.parent.mkdir(parents=True, exist_ok=True)
-        swap.recover(self.folder)
+        with swap.held(self.folder):
+            swap.recover(self.folder)
+            # Another process may have written here since this one began.
+            swap.refuse_foreign(self.folder, self._settings.key_token)
+            return self._write(tables)
+
+    def _write(self, tables: Tables) -> str:
         build = swap.building(self.folder)
         build.mkdir()
         files = self._link_images(build, tables.slices)
         files += [_write(build, name, data, rows) for name, data, rows in self._documents(build, tables)]
         files.append(_write(build, layout.CROISSANT, croissant(files, self._settings.card)))
-        manifest = manifest_of(files, counts(tables), box_margin_px=self._settings.box_margin_px)
+        manifest = manifest_of(
+            files,
+            counts(tables),
+            key_token=self._settings.key_token,
+            box_margin_px=self._settings.box_margin_px,
+        )
         _write(build, layout.MANIFEST, to_json(manifest))
         if self._is_in_place(to_json(manifest), files):
             swap.recover(self.folder)

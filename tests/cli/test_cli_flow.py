@@ -17,6 +17,7 @@ from cli_runs import Demo, Mine, clean_environment, mine_command
 from PIL import Image
 
 from cli.main import run
+from dataset_builder.swap import held
 from dicom_io.testbed.embedded import EmbeddedArchive
 
 KEY = "0123456789abcdef" * 4
@@ -256,3 +257,25 @@ def test_a_dataset_with_another_margin_of_boxes_passes_its_check(mine: Mine, dem
     assert mine("import", demo.archive, "--set", "rules.box_padding_px=3").code == 0
     checked = mine("check", "dataset")
     assert (checked.code, checked.out.count("sound")) == (0, 1), checked.out
+
+
+def test_two_working_folders_with_keys_of_their_own_do_not_share_a_dataset(
+    mine: Mine, demo: Demo, tmp_path: Path
+) -> None:
+    assert mine("import", demo.archive, "--work", "one").code == 0
+    manifest = (tmp_path / "dataset" / "manifest.json").read_bytes()
+    other = mine("import", demo.archive, "--work", "two")
+    assert other.code == 2
+    assert "a dataset made with another pseudonym key" in other.err
+    assert (tmp_path / "dataset" / "manifest.json").read_bytes() == manifest
+    same = mine("import", demo.archive, "--work", "three", "--key-file", "one/pseudonym.key")
+    assert same.code == 0, same.err
+    assert (tmp_path / "dataset" / "manifest.json").read_bytes() == manifest
+
+
+def test_a_dataset_that_is_being_written_is_left_to_its_writer(mine: Mine, demo: Demo, tmp_path: Path) -> None:
+    with held(tmp_path / "dataset"):
+        answer = mine("import", demo.archive)
+    assert answer.code == 7
+    assert "another `mine` writes this dataset" in answer.err
+    assert not (tmp_path / "dataset").exists()

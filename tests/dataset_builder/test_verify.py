@@ -52,7 +52,9 @@ def restate(folder: Path) -> None:
         for f in old.files
         for data in [(folder / f.path).read_bytes()]
     ]
-    (folder / "manifest.json").write_bytes(to_json(manifest_of(files, old.counts, box_margin_px=old.box_margin_px)))
+    (folder / "manifest.json").write_bytes(
+        to_json(manifest_of(files, old.counts, key_token=old.key_token, box_margin_px=old.box_margin_px))
+    )
 
 
 def test_a_sound_dataset_has_no_finding(folder: Path) -> None:

@@ -13,10 +13,11 @@ import factories
 import numpy as np
 import pytest
 
-from dataset_builder import durable
+from dataset_builder import durable, swap
 from dataset_builder.manifest import read_manifest
 from dataset_builder.png import read_png
 from dataset_builder.stage import Stage
+from dataset_builder.swap import DatasetInUse
 from dataset_builder.verify import check
 from dataset_builder.writer import DatasetWriter, StagedImageMissing, WriterSettings
 from deeplesion_miner.errors import ConfigError, SumsDoNotHold
@@ -207,6 +208,62 @@ def test_rows_that_do_not_add_up_are_not_written(tmp_path: Path, spoil: Callable
     with pytest.raises(SumsDoNotHold):
         DatasetWriter(tmp_path / "DATASET", stage).write([spoil(samples[0]), *samples[1:]])
     assert neighbours(tmp_path / "DATASET") == {"stage"}
+
+
+# --- two writers -----------------------------------------------------------------------------------------
+
+
+def test_a_dataset_of_another_key_is_never_replaced(tmp_path: Path) -> None:
+    stage, samples = factories.staged(tmp_path)
+    folder = tmp_path / "DATASET"
+    one, other = WriterSettings(key_token="1" * 16), WriterSettings(key_token="2" * 16)
+    DatasetWriter(folder, stage, settings=one).write(samples)
+    before = content(folder)
+    with pytest.raises(ConfigError, match="another pseudonym key"):
+        DatasetWriter(folder, stage, settings=other)
+    assert content(folder) == before
+    DatasetWriter(folder, stage, settings=one).write(samples[:1])
+    assert read_manifest(folder).counts["patients"] == 1
+
+
+def test_a_dataset_of_another_key_that_came_in_the_meantime_is_not_replaced_either(tmp_path: Path) -> None:
+    stage, samples = factories.staged(tmp_path)
+    folder = tmp_path / "DATASET"
+    late = DatasetWriter(folder, stage, settings=WriterSettings(key_token="2" * 16))
+    DatasetWriter(folder, stage, settings=WriterSettings(key_token="1" * 16)).write(samples)
+    before = content(folder)
+    with pytest.raises(ConfigError, match="another pseudonym key"):
+        late.write(samples[:1])
+    assert content(folder) == before
+    assert neighbours(folder) == {"DATASET", "stage"}
+
+
+def test_the_digest_does_not_depend_on_the_key_token(tmp_path: Path) -> None:
+    stage, samples = factories.staged(tmp_path)
+    digests = {
+        DatasetWriter(tmp_path / token, stage, settings=WriterSettings(key_token=token)).write(samples)
+        for token in ("one", "two")
+    }
+    assert len(digests) == 1
+
+
+def test_two_processes_do_not_write_one_dataset_at_a_time(tmp_path: Path) -> None:
+    stage, samples = factories.staged(tmp_path)
+    folder = tmp_path / "DATASET"
+    with swap.held(folder):
+        (tmp_path / ".DATASET.building").mkdir()
+        with pytest.raises(DatasetInUse, match="another `mine` writes this dataset"):
+            DatasetWriter(folder, stage).write(samples)
+        assert (tmp_path / ".DATASET.building").is_dir()
+    DatasetWriter(folder, stage).write(samples)
+    assert neighbours(folder) == {"DATASET", "stage"}
+
+
+def test_a_lock_that_a_killed_process_left_holds_nobody_up(tmp_path: Path) -> None:
+    stage, samples = factories.staged(tmp_path)
+    (tmp_path / ".DATASET.lock").touch()
+    DatasetWriter(tmp_path / "DATASET", stage).write(samples)
+    assert neighbours(tmp_path / "DATASET") == {"DATASET", "stage"}
 
 
 # --- interruptions ---------------------------------------------------------------------------------------
