@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 KEY_NAME = "pseudonym.key"
 KEY_BYTES = 32
+KEY_BINDING = "pseudonym key"
+"""What the ledger calls the key that it is bound to."""
 OBJECTS, STAGE = "objects", "stage"
 """Folders of the working folder: received objects; encoded slices that wait for a dataset."""
 
@@ -70,13 +72,13 @@ def stage(settings: Settings) -> Stage:
 def pseudonyms(settings: Settings, ledger: SqliteLedger, environment: Mapping[str, str] | None = None) -> Pseudonyms:
     """Pseudonyms under the key of MINE_KEY, --key-file or the working folder, where the first run makes one.
 
-    Raises ConfigError for a key that is missing, too short, or not the one of this ledger.
+    Raises ConfigError for a key that is missing, lost, too short, or not the one of this ledger.
     """
     from deeplesion_miner.pseudonyms import Pseudonyms
 
-    found = Pseudonyms(_key(settings, os.environ if environment is None else environment))
+    found = Pseudonyms(_key(settings, ledger, os.environ if environment is None else environment))
     # The token is a keyed hash: it tells keys apart and reveals nothing of them.
-    ledger.bind("pseudonym key", found.token("ledger"), "give the old key (--key-file) or start a new --work")
+    ledger.bind(KEY_BINDING, found.token("ledger"), "give the old key (--key-file) or start a new --work")
     return found
 
 
@@ -85,13 +87,18 @@ def _key_path(settings: Settings) -> Path:
     return Path(named).expanduser() if named else settings.run.work / KEY_NAME
 
 
-def _key(settings: Settings, environment: Mapping[str, str]) -> bytes:
+def _key(settings: Settings, ledger: SqliteLedger, environment: Mapping[str, str]) -> bytes:
     if environment.get("MINE_KEY"):
         if settings.deidentification.key_file:
             raise ConfigError("MINE_KEY and --key-file are both given; give one")
         return environment["MINE_KEY"].encode()
     path = _key_path(settings)
     if not path.exists() and not settings.deidentification.key_file:
+        if ledger.is_bound(KEY_BINDING):
+            raise ConfigError(
+                f"key file {path}: lost, and what was mined here belongs to it; put it back, or give the key"
+                " (--key-file or MINE_KEY); if it is gone for good, start anew with another --work and --out"
+            )
         _make_key(path)
     try:
         mode, key = path.stat().st_mode, path.read_bytes()

@@ -292,6 +292,10 @@ class SqliteLedger(LedgerFile):
         if found != value:
             raise ConfigError(f"{self.path}: made with another {name}; {advice}")
 
+    def is_bound(self, name: str) -> bool:
+        """True where a value is kept under `name`."""
+        return bool(self._rows("SELECT 1 FROM bound WHERE name = ?", name))
+
     def start_run(self, command: str, archive: str) -> int:
         """Notes that a run started and returns its number."""
         with self._transaction() as database:

@@ -279,3 +279,16 @@ def test_a_dataset_that_is_being_written_is_left_to_its_writer(mine: Mine, demo:
     assert answer.code == 7
     assert "another `mine` writes this dataset" in answer.err
     assert not (tmp_path / "dataset").exists()
+
+
+def test_a_lost_key_is_never_replaced_by_a_new_one(mine: Mine, demo: Demo, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    shutil.copytree(demo.work, work)
+    work.chmod(0o700)
+    (work / "pseudonym.key").rename(tmp_path / "backup")
+    answer = mine("import", demo.archive, "--work", work)
+    assert answer.code == 2
+    assert f"key file {work / 'pseudonym.key'}: lost" in answer.err
+    assert "put it back" in answer.err
+    assert not (work / "pseudonym.key").exists()
+    assert mine("import", demo.archive, "--work", work, "--key-file", "backup").code == 0
