@@ -52,5 +52,5 @@ def save(explanation: Explanation, path: Path) -> None:
     if picture is None:
         notice(f"no picture of {explanation.bookmark.key}: it has no place, or its image is not in the working folder")
         return
-    picture.save(path)
+    picture.save(path, "PNG")
     notice(f"saved {path}")

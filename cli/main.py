@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import sys
@@ -92,8 +93,15 @@ def run(arguments: list[str]) -> int:
     except (MinerError, OSError) as error:
         if invocation.verbose:
             traceback.print_exc()
-        notice(f"mine: {error}")
+        notice(f"mine: {error}{_advice(error)}")
         return of_error(error) if isinstance(error, MinerError) else Exit.FAILED
     finally:
         logging.captureWarnings(False)
     return int(code or 0)
+
+
+def _advice(error: Exception) -> str:
+    """What to do where the disk is full; other errors say it themselves."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "; free some space where --work and --out lie and run the same command again: what was done is kept"
+    return ""

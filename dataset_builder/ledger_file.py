@@ -13,10 +13,22 @@ from types import TracebackType
 from typing import Any, Self
 
 import schemas
-from deeplesion_miner.errors import ConfigError, LedgerInUse
+from deeplesion_miner.errors import ConfigError, LedgerInUse, MinerError
 
 SCHEMA_VERSION = 1
 """Version of `schemas/ledger.sql`; a ledger of another version is refused."""
+
+_BROKEN_WORLD = {
+    sqlite3.SQLITE_FULL: "free some space",
+    sqlite3.SQLITE_IOERR: "look at the disk",
+    sqlite3.SQLITE_CANTOPEN: "make file and folder readable and writable",
+    sqlite3.SQLITE_BUSY: "end the other program that has it open",
+}
+"""Primary result codes of SQLite that a person can do something about, and what; the others are errors of ours."""
+
+
+class LedgerNotWorking(MinerError):
+    """The disk or another program kept the ledger from being read or written; what was recorded stays."""
 
 
 class LedgerFile:
@@ -36,9 +48,11 @@ class LedgerFile:
             # SQLite gives its -wal and -shm files the mode of the database.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             path.chmod(0o600)
-            self._database = _connect(path)
+            with _in_words(path):
+                self._database = _connect(path)
             try:
-                _prepare(self._database, path)
+                with _in_words(path):
+                    _prepare(self._database, path)
             except BaseException:
                 self._database.close()
                 raise
@@ -55,10 +69,12 @@ class LedgerFile:
         ledger.path = path
         ledger._lock = RLock()
         ledger._held = -1
-        ledger._database = _connect(path)
+        with _in_words(path):
+            ledger._database = _connect(path)
         try:
-            ledger._database.execute("PRAGMA query_only = ON")
-            _check_version(ledger._database, path)
+            with _in_words(path):
+                ledger._database.execute("PRAGMA query_only = ON")
+                _check_version(ledger._database, path)
         except BaseException:
             ledger._database.close()
             raise
@@ -83,19 +99,36 @@ class LedgerFile:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """One transaction at a time, whatever the thread; rolled back where the block raises."""
-        with self._lock:
+        with self._lock, _in_words(self.path):
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
+                self._database.execute("COMMIT")
             except BaseException:
-                self._database.execute("ROLLBACK")
+                # SQLite has rolled back by itself where the disk is full.
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
                 raise
-            self._database.execute("COMMIT")
 
     def _rows(self, sql: str, *values: str) -> list[Any]:
         """All rows of a query, as tuples."""
-        with self._lock:
+        with self._lock, _in_words(self.path):
             return self._database.execute(sql, values).fetchall()
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    """Raises LedgerNotWorking for what disks and other programs do to SQLite."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        # The low byte is the primary result code, whatever the extended one says.
+        advice = _BROKEN_WORLD.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        if advice is None:
+            raise
+        raise LedgerNotWorking(
+            f"{path}: {error}: {advice} and run the same command again; what was recorded before is kept"
+        ) from error
 
 
 def _private_folder(folder: Path, ledger: Path) -> None:
@@ -134,6 +167,8 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     """Sets durability, and makes the tables of a new ledger in one transaction."""
     try:
         database.execute("PRAGMA journal_mode = WAL")
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError as error:
         raise ConfigError(f"{path}: not a ledger ({error}); name another --work") from error
     database.execute("PRAGMA synchronous = FULL")
@@ -149,6 +184,8 @@ def _check_version(database: sqlite3.Connection, path: Path) -> None:
     """Raises ConfigError where the file is no ledger, or one of another version."""
     try:
         version = database.execute("PRAGMA user_version").fetchone()[0]
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError as error:
         raise ConfigError(f"{path}: not a ledger ({error}); name another --work") from error
     if version != SCHEMA_VERSION:

@@ -160,3 +160,16 @@ def test_a_table_is_drawn_on_a_terminal_only(demo: Demo) -> None:
     shown = os.read(ours, 4096).decode().replace("\r\n", "\n")
     os.close(ours)
     assert shown == "first  second\na      1.5\nlong   2\n"
+
+
+def test_a_full_disk_is_one_line_with_what_to_do(mine: Mine, demo: Demo) -> None:
+    # Every write to /dev/full fails as on a full disk.
+    answer = mine("explain", first_lesion_id(mine, demo), "--png", "/dev/full", "--work", demo.work)
+    assert answer.code == 1
+    (line,) = answer.err.splitlines()
+    assert "No space left on device" in line
+    assert "free some space where --work and --out lie" in line
+
+
+def first_lesion_id(mine: Mine, demo: Demo) -> str:
+    return str(mine("query", demo.dataset, "SELECT min(lesion_id) AS one FROM lesions", "--json").records[0]["one"])

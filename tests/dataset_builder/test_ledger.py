@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dataset_builder.ledger import FILE_NAME, CrosswalkRow, Loss, SqliteLedger
-from dataset_builder.ledger_file import SCHEMA_VERSION
+from dataset_builder.ledger_file import SCHEMA_VERSION, LedgerNotWorking
 from dataset_builder.outcome_json import from_json, to_json
 from deeplesion_miner.errors import ConfigError, LedgerInUse
 from deeplesion_miner.ports import Ledger
@@ -426,3 +426,36 @@ def test_a_kill_at_any_instant_loses_nothing_recorded_and_frees_the_lock(path: P
     assert len(recorded - set(said)) <= 2  # recorded, but killed before it could say so
     assert funnel.bookmarks == 3 * len(recorded)
     assert funnel.problems() == ()
+
+
+def test_a_full_disk_is_one_line_with_what_to_do_and_loses_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "work" / FILE_NAME
+    with SqliteLedger(path) as ledger:
+        ledger.record_failure(StudyRef("1.2.3", "P", ""), "archive away")
+        # SQLite answers as on a full disk where a file may not grow.
+        ((pages,),) = ledger._rows("PRAGMA page_count")
+        ledger._rows(f"PRAGMA max_page_count = {pages}")
+        with pytest.raises(LedgerNotWorking, match=r"full: free some space and run the same command again") as error:
+            ledger.record_failure(StudyRef("1.2.4", "P", ""), "x" * 100_000)
+        assert "\n" not in str(error.value)
+        ledger._rows("PRAGMA max_page_count = 100000")
+        ledger.record_failure(StudyRef("1.2.4", "P", ""), "archive away")
+        assert [state.study.study_instance_uid for state in ledger.studies()] == ["1.2.3", "1.2.4"]
+
+
+def test_a_ledger_that_another_program_holds_open_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "work" / FILE_NAME
+    with SqliteLedger(path) as ledger:
+        ledger._rows("PRAGMA busy_timeout = 1")
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LedgerNotWorking, match="end the other program"):
+            ledger.record_set_aside([])
+        other.execute("ROLLBACK")
+        other.close()
+        ledger.record_set_aside([])
+
+
+def test_an_error_in_a_query_stays_an_error_of_ours(tmp_path: Path) -> None:
+    with SqliteLedger(tmp_path / "work" / FILE_NAME) as ledger, pytest.raises(sqlite3.OperationalError):
+        ledger._rows("SELECT * FROM nowhere")
