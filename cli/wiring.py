@@ -154,13 +154,17 @@ def folder_settings(settings: Settings, paths: tuple[Path, ...]) -> ArchiveSetti
 
 
 def mine_settings(settings: Settings) -> MineSettings:
-    """How to mine; the digest changes with every rule and with the version of the program."""
+    """How to mine; the digest changes with whatever decides outcomes: rules, the size limit, the program's version."""
     from importlib.metadata import version
 
     from deeplesion_miner.miner import MineSettings
 
-    ruled = json.dumps({"version": version("deeplesion-miner"), **asdict(settings.rules)}, sort_keys=True)
-    digest = hashlib.sha256(ruled.encode()).hexdigest()[:16]
+    deciding = {
+        "version": version("deeplesion-miner"),
+        "max_object_mb": settings.archive.max_object_mb,
+        **asdict(settings.rules),
+    }
+    digest = hashlib.sha256(json.dumps(deciding, sort_keys=True).encode()).hexdigest()[:16]
     return MineSettings(settings.rules, settings.run.workers, digest)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
-from cli import config
+from cli import config, wiring
 from cli.config import Configuration, Given, Settings
 from cli.config_command import template, toml_value
 from deeplesion_miner.errors import ConfigError
@@ -149,3 +149,19 @@ def test_init_writes_once_and_overwrites_nothing(mine: Mine, tmp_path: Path) -> 
     again = mine("config", "init")
     assert (again.code, again.out) == (2, "")
     assert "exists and is left alone" in again.err
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "decides"),
+    [
+        ("rules.max_tilt_deg", 11.0, True),
+        ("archive.max_object_mb", 1.0, True),
+        ("run.workers", 2, False),
+        ("archive.images_per_minute", 60.0, False),
+    ],
+)
+def test_a_study_is_mined_again_where_a_setting_that_decides_outcomes_changes(
+    setting: str, value: float, decides: bool
+) -> None:
+    changed = load(None, {setting: Given(value, "test")}).settings
+    assert (wiring.mine_settings(changed).digest != wiring.mine_settings(Settings()).digest) is decides
