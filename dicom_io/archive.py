@@ -153,7 +153,10 @@ class TransportArchive:
     def _located(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
     ) -> dict[str, list[str]]:
-        """The series of each object: the named one where it lists the object, else CT series, then the others."""
+        """The series of each object: the named one where it lists the object, else CT series, then the others.
+
+        The series '' is none that was named: it holds a folder's objects without a series UID.
+        """
         missing = set(sop_instance_uids)
         found: dict[str, list[str]] = {}
         if series_instance_uid:
@@ -161,7 +164,7 @@ class TransportArchive:
             missing.difference_update(found[series_instance_uid])
         if missing:
             for series in sorted(self._find_series(study_instance_uid), key=_ct_first):
-                if series.series_instance_uid != series_instance_uid and missing:
+                if missing and series.series_instance_uid not in found:
                     uids = self._listed(study_instance_uid, series.series_instance_uid, missing)
                     found[series.series_instance_uid] = uids
                     missing.difference_update(uids)

@@ -300,3 +300,14 @@ def test_broken_files_of_a_folder_are_set_aside(files: Path):
 
 def test_the_series_of_a_report_can_be_listed(in_folder: TransportArchive):
     assert [one.sop_instance_uid for one in in_folder.instances(study_uid(1), sr_series_uid(1))] == [sr_uid(1)]
+
+
+def test_images_without_a_series_uid_are_found_by_a_report_that_names_no_series(tmp_path: Path):
+    slices = [ct(1, number) for number in range(1, 6)]
+    for one in slices:
+        del one.SeriesInstanceUID
+    archive = open_archive(ArchiveSettings(paths=(write(tmp_path / "in", sr(1), *slices),)))
+    archive.listing(STUDY)
+    wanted = [ct_uid(1, number) for number in (2, 3)]
+    assert sorted(archive.headers(study_uid(1), "", wanted)) == wanted
+    assert len(archive.instances(study_uid(1), "")) == 5
