@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cli import funnel, wiring
 from cli.config import Settings
 from cli.exits import Exit
-from cli.output import Output, notice
+from cli.output import Output, notice, plural
 from cli.progress import Bar, counting_files, stopping_politely
 from deeplesion_miner.errors import SumsDoNotHold
 
@@ -44,6 +44,7 @@ def mine_and_build(
         built = build(ledger, sink, pseudonyms, wiring.build_settings(settings))
         found, transfers = ledger.funnel(), ledger.transfers()
         values = funnel.values(found, transfers, built)
+        values["studies_under_other_settings"] = wiring.studies_under_other_settings(settings, ledger)
         ledger.finish_run(number, values)
     if found.problems():
         raise SumsDoNotHold("; ".join(found.problems()))
@@ -59,6 +60,11 @@ def mine_and_build(
     run = {"found": summary.found, "mined": summary.mined, "unchanged": summary.unchanged, "failed": summary.failed}
     paths = {"dataset": sink.folder, "report": report, "digest": built.digest}
     output.record("run", {"run": run, **values, **paths}, "\n".join(text))
+    if others := values["studies_under_other_settings"]:
+        notice(
+            f"{plural(others, 'study')} of this dataset {'was' if others == 1 else 'were'} mined under other settings"
+            " or by another version of mine; to have one rule for all, run again over everything"
+        )
     return Exit.PARTIAL if funnel.is_partial(found) else Exit.DONE
 
 

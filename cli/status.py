@@ -39,9 +39,10 @@ def command(configuration: Configuration, output: Output, unreadable: bool, stud
             rows = [(number, one.why, one.source, one.detail) for number, one in ledger.unreadable()]
             output.table("unreadable", ("study", "why", "source", "detail"), rows)
         if not (studies or unreadable):
-            found, transfers = ledger.funnel(), ledger.transfers()
-            text = [*_run_lines(ledger.runs()), *funnel.lines(found, transfers)]
-            output.record("funnel", funnel.values(found, transfers), "\n".join(text))
+            found, transfers, by_settings = ledger.funnel(), ledger.transfers(), ledger.studies_by_settings()
+            text = [*_run_lines(ledger.runs()), *funnel.lines(found, transfers), *_settings_lines(by_settings)]
+            values = {**funnel.values(found, transfers), "studies_by_settings": by_settings}
+            output.record("funnel", values, "\n".join(text))
     return Exit.DONE
 
 
@@ -52,3 +53,14 @@ def _run_lines(runs: list[dict[str, Any]]) -> list[str]:
     last = runs[-1]
     end = f"finished {last['finished']}" if last["finished"] else "not finished: it goes on, or was interrupted"
     return [f"last run: mine {last['command']}, started {last['started']}, {end}"]
+
+
+def _settings_lines(by_settings: dict[str, int]) -> list[str]:
+    """What to do where not all studies were mined under the same settings."""
+    if len(by_settings) < 2:
+        return []
+    counts = " + ".join(f"{count:,}" for count in by_settings.values())
+    return [
+        f"studies were mined under {len(by_settings)} different settings or versions of mine ({counts});"
+        " to have one rule for all, run again over everything"
+    ]

@@ -168,6 +168,12 @@ def mine_settings(settings: Settings) -> MineSettings:
     return MineSettings(settings.rules, settings.run.workers, digest)
 
 
+def studies_under_other_settings(settings: Settings, ledger: SqliteLedger) -> int:
+    """Studies of the ledger that were mined when other settings, or another version, decided."""
+    by_settings = ledger.studies_by_settings()
+    return sum(by_settings.values()) - by_settings.get(mine_settings(settings).digest, 0)
+
+
 def build_settings(settings: Settings) -> BuildSettings:
     """How the dataset is made."""
     from deeplesion_miner.dataset import BuildSettings

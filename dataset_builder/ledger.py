@@ -21,6 +21,8 @@ from deeplesion_miner.types import StudyOutcome, StudyRef, Transfers, Unreadable
 
 FILE_NAME = "ledger.sqlite"
 """Name of the ledger in the working folder."""
+TRIED_AGAIN = "try again"
+"""What the story records in place of a digest where objects were not delivered."""
 
 
 @dataclass(frozen=True)
@@ -238,6 +240,18 @@ class SqliteLedger(LedgerFile):
             flags=dict(flags),
             lesions=lesions,
         )
+
+    def studies_by_settings(self) -> dict[str, int]:
+        """How many studies were last mined under each settings' digest, most frequent first.
+
+        Studies that the next run tries again anyway, and those never mined, are left out.
+        """
+        found = self._rows(
+            "SELECT settings_digest, count(*) AS studies FROM study WHERE outcome IS NOT NULL AND settings_digest <> ?"
+            " GROUP BY settings_digest ORDER BY studies DESC, settings_digest",
+            TRIED_AGAIN,
+        )
+        return dict(found)
 
     def transfers(self) -> Transfers:
         """What moved for all studies together, and what did not."""

@@ -292,3 +292,23 @@ def test_a_lost_key_is_never_replaced_by_a_new_one(mine: Mine, demo: Demo, tmp_p
     assert "put it back" in answer.err
     assert not (work / "pseudonym.key").exists()
     assert mine("import", demo.archive, "--work", work, "--key-file", "backup").code == 0
+
+
+def test_a_dataset_of_two_rule_sets_is_never_made_without_a_word(
+    mine: Mine, archive: EmbeddedArchive, tmp_path: Path
+) -> None:
+    studies = [record["study_instance_uid"] for record in mine("find", archive.address, "--json").records]
+    whole = mine("run", archive.address, "--json")
+    assert whole.records[0]["studies_under_other_settings"] == 0
+    assert "other settings" not in whole.err
+    changed = ("--set", "rules.max_tilt_deg=45")
+    part = mine("run", archive.address, "--study", studies[0], *changed, "--json")
+    assert part.records[0]["studies_under_other_settings"] == len(studies) - 1
+    assert f"{len(studies) - 1} studies of this dataset were mined under other settings" in part.err
+    assert "run again over everything" in part.err
+    status = mine("status", "--json").records[0]
+    assert sorted(status["studies_by_settings"].values()) == [1, len(studies) - 1]
+    assert f"under 2 different settings or versions of mine ({len(studies) - 1} + 1)" in mine("status").out
+    again = mine("run", archive.address, *changed, "--json")
+    assert again.records[0]["studies_under_other_settings"] == 0
+    assert "different settings" not in mine("status").out
