@@ -33,13 +33,19 @@ OBJECTS, STAGE = "objects", "stage"
 
 
 def check_folders(settings: Settings) -> None:
-    """Raises ConfigError where the public and the identified side would lie in one another."""
+    """Raises ConfigError where the public and the identified side, or two datasets, would lie in one another."""
+    from dataset_builder.swap import enclosing_dataset
+
     out, work = settings.run.out.resolve(), settings.run.work.resolve()
     if out == work or out in work.parents or work in out.parents:
         raise ConfigError(
             f"--work {settings.run.work} and --out {settings.run.out} lie in one another; the working folder"
             " identifies patients and the dataset is what may travel: name two separate folders"
         )
+    for flag, folder in (("--out", settings.run.out), ("--work", settings.run.work)):
+        dataset = enclosing_dataset(folder)
+        if dataset is not None:
+            raise ConfigError(f"{flag} {folder} lies inside the dataset {dataset}; name a folder elsewhere")
     key = _key_path(settings).resolve()
     if out in key.parents:
         raise ConfigError(

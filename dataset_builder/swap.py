@@ -83,6 +83,18 @@ def _is_file_of(descriptor: int, path: Path) -> bool:
         return False
 
 
+def enclosing_dataset(path: Path) -> Path | None:
+    """The dataset of this tool, of any schema version, that `path` lies in; None where there is none."""
+    for folder in path.resolve().parents:
+        if (folder / MANIFEST).is_file():
+            try:
+                read_any_version(folder)
+            except VerificationFailed:
+                continue
+            return folder
+    return None
+
+
 def refuse_foreign(folder: Path, key_token: str) -> None:
     """Raises ConfigError where `folder` is something that this run must not replace.
 
@@ -92,6 +104,11 @@ def refuse_foreign(folder: Path, key_token: str) -> None:
         return
     if not folder.is_dir():
         raise ConfigError(f"{folder}: not a folder; name another place for the dataset")
+    if folder.is_mount():
+        raise ConfigError(
+            f"{folder}: a mount point cannot be replaced as a whole; name a folder below it,"
+            f" such as {folder / 'dataset'}"
+        )
     if not any(folder.iterdir()):
         return
     try:

@@ -173,3 +173,11 @@ def test_a_full_disk_is_one_line_with_what_to_do(mine: Mine, demo: Demo) -> None
 
 def first_lesion_id(mine: Mine, demo: Demo) -> str:
     return str(mine("query", demo.dataset, "SELECT min(lesion_id) AS one FROM lesions", "--json").records[0]["one"])
+
+
+def test_no_folder_of_ours_lies_inside_a_dataset(mine: Mine, demo: Demo) -> None:
+    for flag, other in (("--out", "--work"), ("--work", "--out")):
+        answer = mine("import", demo.archive, flag, demo.dataset / "Images_png" / "x", other, "elsewhere")
+        assert answer.code == 2
+        assert f"{flag} {demo.dataset / 'Images_png' / 'x'} lies inside the dataset {demo.dataset}" in answer.err
+        assert not (demo.dataset / "Images_png" / "x").exists()

@@ -159,6 +159,11 @@ def test_an_empty_folder_can_become_a_dataset_and_a_link_to_a_folder_too(tmp_pat
     assert read_manifest(tmp_path / "empty").counts["patients"] == 1
 
 
+def test_a_mount_point_is_refused_with_advice_since_it_cannot_be_renamed(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"/proc: a mount point .* such as /proc/dataset"):
+        DatasetWriter(Path("/proc"), Stage(tmp_path / "stage"))
+
+
 @pytest.mark.parametrize("what", ["file", "foreign folder", "damaged manifest"])
 def test_what_is_no_dataset_is_never_replaced(tmp_path: Path, what: str) -> None:
     place = tmp_path / "place"
