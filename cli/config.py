@@ -43,6 +43,10 @@ class RunSection:
     work: Path = Path("mine-work")
     workers: int = 1
 
+    def __post_init__(self) -> None:
+        if self.workers < 1:
+            raise ConfigError(f"[run] workers = {self.workers}: at least 1 is needed")
+
 
 @dataclass(frozen=True)
 class DeidentificationSection:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import logging
 import os
@@ -50,6 +51,15 @@ class Commands(click.Group):
         found = import_module(COMMANDS[cmd_name]).command
         assert isinstance(found, click.Command)
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the first word names; a usage error for another word names the nearest command."""
+        near = difflib.get_close_matches(args[0], list(COMMANDS), n=1)
+        if args[0] not in COMMANDS and not args[0].startswith("-") and near:
+            ctx.fail(f"No such command '{args[0]}'; did you mean {near[0]}?")
+        return super().resolve_command(ctx, args)
 
 
 @click.command(

@@ -7,6 +7,7 @@ is an `ArchiveError` that may be tried again, and the association behind it is n
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -198,15 +199,21 @@ class Link:
         entity.dimse_timeout = self._limits.idle_s
         entity.network_timeout = None  # an association may rest while pixels are decoded
         getting = self._store is not None
-        association = entity.associate(
-            self.address.host,
-            self.address.port,
-            contexts=list(negotiation.retrieve_contexts() if getting else negotiation.query_contexts()),
-            ae_title=self.address.ae_title,
-            max_pdu=negotiation.MAXIMUM_PDU_BYTES,
-            ext_neg=negotiation.storage_roles() if getting else [],
-            evt_handlers=[(evt.EVT_CONN_OPEN, negotiation.send_at_once), (evt.EVT_C_STORE, self._keep)],
-        )
+        try:
+            association = entity.associate(
+                self.address.host,
+                self.address.port,
+                contexts=list(negotiation.retrieve_contexts() if getting else negotiation.query_contexts()),
+                ae_title=self.address.ae_title,
+                max_pdu=negotiation.MAXIMUM_PDU_BYTES,
+                ext_neg=negotiation.storage_roles() if getting else [],
+                evt_handlers=[(evt.EVT_CONN_OPEN, negotiation.send_at_once), (evt.EVT_C_STORE, self._keep)],
+            )
+        except socket.gaierror as error:
+            text = (
+                f"the host {self.address.host} is not known here ({error.strerror}): check its name, or give its number"
+            )
+            raise self._error(text, "A-ASSOCIATE", temporary=error.errno == socket.EAI_AGAIN) from error
         if not association.is_established:
             raise self._refusal(association)
         self._association = association

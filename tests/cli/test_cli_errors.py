@@ -50,9 +50,12 @@ def test_every_exit_code_has_a_meaning() -> None:
     [
         ((), "Usage: mine"),
         (("dig",), "No such command 'dig'"),
+        (("imprt",), "No such command 'imprt'; did you mean import?"),
         (("run",), "no archive is named; write AET@host:port"),
         (("run", "pacs.example.org"), "expected AET@host:port"),
         (("run", "PACS@host:104", "--workers", "many"), "--workers: run.workers = 'many': expected a whole number"),
+        (("run", "PACS@host:104", "--workers", "0"), "[run] workers = 0: at least 1 is needed"),
+        (("import", ".", "--workers", "-2"), "[run] workers = -2: at least 1 is needed"),
         (("run", "PACS@host:104", "--set", "workers"), "write --set section.name=value"),
         (("run", "PACS@host:104", "--from", "yesterday"), "'yesterday' is not a day; write 2026-01-31"),
         (("run", "PACS@host:104", "--from", "20260131", "--to", "2026-01-01"), "lies after"),
@@ -79,6 +82,14 @@ def test_an_archive_that_is_away_ends_with_its_own_code(mine: Mine, silent_port:
         assert answer.code == 5, command
         assert f"PACS@127.0.0.1:{silent_port}" in answer.err + answer.out
         assert "Traceback" not in answer.err
+
+
+def test_a_host_that_nobody_knows_is_named_with_what_to_do(mine: Mine) -> None:
+    for command in ("find", "run", "doctor"):
+        answer = mine(command, "PACS@pacs.invalid:104")
+        assert answer.code == 5, command
+        assert "PACS@pacs.invalid:104: A-ASSOCIATE: the host pacs.invalid is not known here" in answer.err + answer.out
+        assert "check its name" in answer.err + answer.out
 
 
 def test_verbose_shows_the_traceback(mine: Mine) -> None:
