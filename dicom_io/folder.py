@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -91,7 +92,13 @@ class FolderIndex:
 
     def _add(self, path: Path) -> None:
         try:
-            size_bytes = path.stat().st_size
+            status = path.stat()
+            if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+                # Opening a pipe would wait for its other end.
+                detail = f"{path}: a device, pipe or socket, passed over"
+                self._unreadable.append(Unreadable(str(path), "not_dicom", detail=detail))
+                return
+            size_bytes = status.st_size
             dataset = part10.read(path, pixels=False)
         except OSError as error:
             self._unreadable.append(Unreadable(str(path), "not_opened", detail=f"{path}: {error.strerror}"))
@@ -186,7 +193,8 @@ def _instances(files: Iterable[IndexedFile]) -> tuple[InstanceListing, ...]:
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     """All files under the paths, each once, in sorted order; links to folders below them are not followed.
 
-    Folders that cannot be listed and links that lead nowhere are among them, so that they are not passed over.
+    Folders that cannot be listed, links that lead nowhere, devices and pipes are among them, so that each is
+    accounted for.
     """
     seen: set[Path] = set()
     for top in paths:
@@ -208,7 +216,7 @@ def _walk(top: Path) -> Iterator[Path]:
                 waiting.extend(sorted(path.iterdir(), reverse=True))
             except OSError:
                 yield path
-        elif path.is_file() or not path.exists():
+        elif not path.is_dir():
             yield path
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -166,3 +167,12 @@ def test_a_report_in_the_series_of_its_images_is_listed_as_a_report(folder: Path
     assert report.instances is not None
     assert [one.sop_instance_uid for one in report.instances] == [sr_uid(1, 7)]
     assert (ct_series_uid(1), "CT") in listed
+
+
+def test_a_device_or_pipe_is_passed_over_unopened_with_a_word(folder: Path):
+    os.mkfifo(folder / "pipe")
+    found = {one.source: (one.why, one.detail) for one in FolderIndex([folder, Path("/dev/null")]).unreadable}
+    assert found == {
+        str(path): ("not_dicom", f"{path}: a device, pipe or socket, passed over")
+        for path in (folder / "pipe", Path("/dev/null"))
+    }
