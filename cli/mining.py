@@ -88,6 +88,6 @@ def _mine(
         counting_files() as progress,
         ArchiveOpener(archive, progress) as opener,
         closing(Bar()) as bar,
-        stopping_politely() as should_stop,
+        stopping_politely(lambda: bar.is_mining) as should_stop,
     ):
         return mine(opener.open, ledger, stage, query, wiring.mine_settings(settings), bar, should_stop)

@@ -28,9 +28,12 @@ class Bar:
         self._images = 0
         self._bytes = 0
         self._began = time.monotonic()
+        self.is_mining = False
+        """True once studies were found: from then on a stop waits for the current one."""
 
     def found(self, studies: int) -> None:
         """Sets the bar's length."""
+        self.is_mining = True
         self._bar.reset(total=studies)
 
     def skipped(self, study: StudyRef) -> None:
@@ -77,10 +80,11 @@ def counting_files() -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def stopping_politely() -> Iterator[Callable[[], bool]]:
+def stopping_politely(is_mining: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Gives a function that is true after a first Ctrl-C; a second one ends the process at once.
 
-    Ending at once loses nothing: what is recorded is durable, the rest is done again.
+    Before studies are mined there is nothing to finish: Ctrl-C is a KeyboardInterrupt then, as ever. Ending at
+    once loses nothing: what is recorded is durable, the rest is done again.
     """
     asked = False
 
@@ -89,6 +93,8 @@ def stopping_politely() -> Iterator[Callable[[], bool]]:
         if asked:
             os._exit(Exit.INTERRUPTED)
         asked = True
+        if not is_mining():
+            raise KeyboardInterrupt
         notice("\nfinishing the current study; Ctrl-C again stops at once, nothing is lost either way")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
