@@ -20,8 +20,10 @@ LABEL_WIDTH = 13
 COUNT_WIDTH = 8
 
 
-def lines(funnel: Funnel, transfers: Transfers, built: BuildSummary | None = None) -> list[str]:
-    """The funnel for people; with `built`, down to what was written."""
+def lines(
+    funnel: Funnel, transfers: Transfers, built: BuildSummary | None = None, *, only_files: bool = False
+) -> list[str]:
+    """The funnel for people; with `built`, down to what was written. Of files nothing was moved: they were read."""
     text = [_line("studies", funnel.studies_done, f"mined, {funnel.studies_failed:,} failed")]
     text += [_line("objects", funnel.objects_read, "read"), *_losses(funnel.unreadable)]
     text.append(_line("found", funnel.bookmarks, "bookmarks"))
@@ -34,7 +36,7 @@ def lines(funnel: Funnel, transfers: Transfers, built: BuildSummary | None = Non
             text.append(_loss("population_outlier", left - built.lesions, "far from the dataset's shapes"))
         text.append(_line("written", built.lesions, f"lesions on {plural(built.slices, 'slice')}"))
     text += [_line("flagged", count, code) for code, count in funnel.flags.items()]
-    return [*text, *_transfer_lines(transfers)]
+    return [*text, *_transfer_lines(transfers, only_files)]
 
 
 def values(funnel: Funnel, transfers: Transfers, built: BuildSummary | None = None) -> dict[str, Any]:
@@ -82,9 +84,12 @@ def _losses(lost: Mapping[str, Loss]) -> list[str]:
     return [_loss(code, loss.count, loss.example) for code, loss in lost.items()]
 
 
-def _transfer_lines(transfers: Transfers) -> list[str]:
-    moved = f"moved: {size_text(transfers.bytes)}, {plural(transfers.images, 'image')} among them"
-    text = [_line("transferred", transfers.objects, f"objects ({moved})")]
+def _transfer_lines(transfers: Transfers, only_files: bool) -> list[str]:
+    what = f"{size_text(transfers.bytes)}, {plural(transfers.images, 'image')} among them"
+    if only_files:
+        text = [_line("read", transfers.objects, f"files ({what})")]
+    else:
+        text = [_line("transferred", transfers.objects, f"objects (moved: {what})")]
     if transfers.images_in_studies:
         share = transfers.images_not_transferred / transfers.images_in_studies
         left = f"of {plural(transfers.images_in_studies, 'image')} ({share:.1%}, about"

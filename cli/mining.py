@@ -46,13 +46,14 @@ def mine_and_build(
         values = funnel.values(found, transfers, built)
         values["studies_under_other_settings"] = wiring.studies_under_other_settings(settings, ledger)
         ledger.finish_run(number, values)
+        only_files = wiring.knows_only_files(ledger)
     if found.problems():
         raise SumsDoNotHold("; ".join(found.problems()))
     report = sink.folder / "report.html"
     text = [
         f"this run: {summary.found:,} studies found, {summary.mined:,} mined, {summary.unchanged:,} known and"
         f" unchanged, {summary.failed:,} failed",
-        *funnel.lines(found, transfers, built),
+        *funnel.lines(found, transfers, built, only_files=only_files),
         f"dataset  {sink.folder}",
         f"report   {report}",
         f"digest   {built.digest}",

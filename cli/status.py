@@ -40,7 +40,12 @@ def command(configuration: Configuration, output: Output, unreadable: bool, stud
             output.table("unreadable", ("study", "why", "source", "detail"), rows)
         if not (studies or unreadable):
             found, transfers, by_settings = ledger.funnel(), ledger.transfers(), ledger.studies_by_settings()
-            text = [*_run_lines(ledger.runs()), *funnel.lines(found, transfers), *_settings_lines(by_settings)]
+            only_files = wiring.knows_only_files(ledger)
+            text = [
+                *_run_lines(ledger.runs()),
+                *funnel.lines(found, transfers, only_files=only_files),
+                *_settings_lines(by_settings),
+            ]
             values = {**funnel.values(found, transfers), "studies_by_settings": by_settings}
             output.record("funnel", values, "\n".join(text))
     return Exit.DONE

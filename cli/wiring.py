@@ -174,6 +174,11 @@ def mine_settings(settings: Settings) -> MineSettings:
     return MineSettings(settings.rules, settings.run.workers, digest)
 
 
+def knows_only_files(ledger: SqliteLedger) -> bool:
+    """True where every run so far read files, so that nothing was moved over a network."""
+    return all(run["command"] == "import" for run in ledger.runs())
+
+
 def studies_under_other_settings(settings: Settings, ledger: SqliteLedger) -> int:
     """Studies of the ledger that were mined when other settings, or another version, decided."""
     by_settings = ledger.studies_by_settings()

@@ -312,3 +312,13 @@ def test_a_dataset_of_two_rule_sets_is_never_made_without_a_word(
     again = mine("run", archive.address, *changed, "--json")
     assert again.records[0]["studies_under_other_settings"] == 0
     assert "different settings" not in mine("status").out
+
+
+def test_files_are_said_to_be_read_and_objects_to_be_moved(mine: Mine, archive: EmbeddedArchive, demo: Demo) -> None:
+    imported = mine("import", demo.archive)
+    status = mine("status")
+    for answer in (imported, status):
+        assert "files (" in answer.out
+        assert "transferred" not in answer.out and "moved" not in answer.out
+    moved = mine("run", archive.address)
+    assert "transferred" in moved.out and "moved: " in moved.out
