@@ -61,12 +61,17 @@ def mine_and_build(
     run = {"found": summary.found, "mined": summary.mined, "unchanged": summary.unchanged, "failed": summary.failed}
     paths = {"dataset": sink.folder, "report": report, "digest": built.digest}
     output.record("run", {"run": run, **values, **paths}, "\n".join(text))
-    if others := values["studies_under_other_settings"]:
+    _tell_of_other_settings(values["studies_under_other_settings"])
+    return Exit.PARTIAL if funnel.is_partial(found) else Exit.DONE
+
+
+def _tell_of_other_settings(studies: int) -> None:
+    """Says that a dataset holds what different rules gave, and what to do."""
+    if studies:
         notice(
-            f"{plural(others, 'study')} of this dataset {'was' if others == 1 else 'were'} mined under other settings"
+            f"{plural(studies, 'study')} of this dataset {'was' if studies == 1 else 'were'} mined under other settings"
             " or by another version of mine; to have one rule for all, run again over everything"
         )
-    return Exit.PARTIAL if funnel.is_partial(found) else Exit.DONE
 
 
 def _nothing_matched(ledger: SqliteLedger) -> Exit:

@@ -213,6 +213,7 @@ class DimseTransport:
         if self._receiver is None:
             self._link.get(identifier)
             return
+        self._receiver.expect(missing)
         final = self._link.move(identifier, self._receiver.ae_title)
         announced = len(missing) if final.completed is None else min(final.completed, len(missing))
         self._receiver.wait_for(lambda: len(missing) - len(self._missing(missing)) >= announced, self._late_s)

@@ -273,8 +273,9 @@ def _moved(calling_ae: str, address: Address, limits: Limits, sample: _Sample, h
             with Receiver(store, calling_ae, host=host, port=port) as receiver:
 
                 def move(identifier: Dataset) -> None:
-                    link.move(identifier, calling_ae)
                     uids = attributes.texts(identifier, "SOPInstanceUID")
+                    receiver.expect(uids)
+                    link.move(identifier, calling_ae)
                     receiver.wait_for(lambda: all(store.has(uid) for uid in uids), _LATE_S)
 
                 return _fetched("move", store, sample, move, advice)

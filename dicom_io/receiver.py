@@ -1,14 +1,15 @@
 """Our own storage SCP: where an archive sends to by C-MOVE.
 
-It takes every object that it can keep, wanted or not, because some archives stop a whole move at the first
-object that is refused. Objects are told apart by their UID only, not by association or originator.
+While it is open, everybody who can reach its port can send to it. It keeps the objects that were asked for, by
+their UID, and drops the others. It answers success to both, because some archives stop a whole move at the first
+object that is refused.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 from pynetdicom import AE, evt
@@ -16,7 +17,7 @@ from pynetdicom import AE, evt
 from deeplesion_miner.errors import ConfigError
 from dicom_io import negotiation
 from dicom_io.link import keep_event
-from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, ObjectStore
+from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, ObjectStore, normal_uid
 
 
 class Receiver:
@@ -27,6 +28,7 @@ class Receiver:
         self._store = store
         self._changed = threading.Condition()
         self._arrivals = 0
+        self._expected: set[str] = set()
         self._disk_failure: OSError | None = None
         entity = AE(ae_title=ae_title)
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
@@ -42,6 +44,11 @@ class Receiver:
         except OSError as error:
             raise ConfigError(f"storage SCP {ae_title} on {host}:{port}: {error.strerror or error}") from error
         self.port: int = self._server.socket.getsockname()[1]
+
+    def expect(self, sop_instance_uids: Iterable[str]) -> None:
+        """Lets these objects in; to be called before they are asked for."""
+        with self._changed:
+            self._expected.update(map(normal_uid, sop_instance_uids))
 
     def wait_for(self, all_here: Callable[[], bool], quiet_s: float) -> None:
         """Waits until `all_here`, or until nothing has arrived for `quiet_s` seconds.
@@ -70,12 +77,23 @@ class Receiver:
 
     def _keep(self, event: Any) -> int:
         failure: OSError | None = None
-        try:
-            keep_event(self._store, event)
-        except OSError as error:
-            failure = error
+        uid = normal_uid(str(event.request.AffectedSOPInstanceUID))
+        if self._is_expected(uid):
+            try:
+                keep_event(self._store, event)
+            except OSError as error:
+                failure = error
         with self._changed:
             self._arrivals += 1
+            if failure is None:
+                self._expected.discard(uid)
             self._disk_failure = failure or self._disk_failure
             self._changed.notify_all()
         return 0x0000 if failure is None else 0xA700
+
+    def _is_expected(self, uid: str) -> bool:
+        """True for what was asked for; a second copy of what is in the store is compared with it, so let in, too."""
+        if self._store.has(uid):
+            return True
+        with self._changed:
+            return uid in self._expected

@@ -33,6 +33,7 @@ def send(port: int, *objects: Dataset) -> list[int]:
 
 def test_what_is_sent_is_stored_with_its_bytes_and_answered_with_success(store: ObjectStore, tmp_path: Path):
     with Receiver(store, "MINER", host="127.0.0.1") as receiver:
+        receiver.expect([ct_uid(1, 1), sr_uid(1)])
         assert send(receiver.port, ct(1, 1), sr(1), ct(1, 1)) == [0, 0, 0]
     path = store.path(ct_uid(1, 1))
     sent = (write(tmp_path / "sent", ct(1, 1)) / f"{ct_uid(1, 1)}.dcm").read_bytes()
@@ -45,8 +46,19 @@ def test_a_second_object_that_differs_is_answered_with_success_and_noted(store: 
     other = sr(1)
     other.PatientID = "SOMEBODY"
     with Receiver(store, "MINER", host="127.0.0.1") as receiver:
+        receiver.expect([sr_uid(1)])
         assert send(receiver.port, sr(1), other) == [0, 0]
     assert [one.why for one in store.set_aside()] == ["conflicting_copies"]
+
+
+def test_what_nobody_asked_for_is_dropped_and_answered_with_success(store: ObjectStore):
+    with Receiver(store, "MINER", host="127.0.0.1") as receiver:
+        receiver.expect([ct_uid(1, 1)])
+        assert send(receiver.port, ct(2, 1), sr(1), ct(1, 1)) == [0, 0, 0]
+        assert list(store.uids()) == [ct_uid(1, 1)]
+        receiver.expect([sr_uid(1) + "\0"])
+        assert send(receiver.port, sr(1)) == [0]
+    assert sorted(store.uids()) == [ct_uid(1, 1), sr_uid(1)]
 
 
 def test_all_storage_classes_are_accepted(store: ObjectStore):
@@ -78,6 +90,7 @@ def test_waiting_ends_when_all_is_here_and_lasts_while_objects_arrive(store: Obj
                 time.sleep(0.2)
                 send(receiver.port, ct(1, number))
 
+        receiver.expect(ct_uid(1, number) for number in range(1, 5))
         sender = threading.Thread(target=trickle)
         sender.start()
         receiver.wait_for(lambda: store.has(ct_uid(1, 4)), quiet_s=1.5)
@@ -95,6 +108,7 @@ def test_a_full_disk_is_refused_and_raised_to_the_one_who_waits(store: ObjectSto
         raise OSError(28, "No space left on device")
 
     with Receiver(store, "MINER", host="127.0.0.1") as receiver:
+        receiver.expect([sr_uid(1)])
         monkeypatch.setattr("dicom_io.store.os.fsync", full)
         assert send(receiver.port, sr(1)) == [0xA700]
         with pytest.raises(OSError, match="No space left"):
