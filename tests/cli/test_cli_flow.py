@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 import shutil
 import signal
 import stat
@@ -322,3 +323,16 @@ def test_files_are_said_to_be_read_and_objects_to_be_moved(mine: Mine, archive: 
         assert "transferred" not in answer.out and "moved" not in answer.out
     moved = mine("run", archive.address)
     assert "transferred" in moved.out and "moved: " in moved.out
+
+
+def test_what_the_readme_asks_of_the_demo_is_answered(demo: Demo, tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
+    (block,) = [text for text in readme.split("```") if "mine query   demo/dataset" in text]
+    (tmp_path / "demo").symlink_to(demo.folder)
+    program = f'mine() {{ {shlex.join(mine_command())} "$@"; }}\nset -eu{block}'
+    done = subprocess.run(
+        ["bash", "-c", program], cwd=tmp_path, env=clean_environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert "verdict    kept" in done.stdout
+    assert (tmp_path / "lesion.png").stat().st_size > 1000
