@@ -229,3 +229,18 @@ def test_a_weight_is_a_number_of_copies(seed: int, weights: list[int]) -> None:
     weighted = count(pool(marked, detected), 0.3)
     drawn = curve(weighted, image_weights=np.array(weights, np.float64))
     assert sensitivity_at(drawn, ASKED) == pytest.approx(sensitivity_at(curve(copied), ASKED), abs=1e-12)
+
+
+def test_an_image_of_weight_nothing_leaves_no_point() -> None:
+    one = count(pool([boxes(LESION), boxes(LESION)], [boxes([*LESION, 0.9]), boxes([*BESIDE, 0.8])]), 0.5)
+    found = curve(one, image_weights=np.array([0.0, 2.0]))
+    assert found.scores.tolist() == [0.8]
+    assert found.false_positives.tolist() == [1.0]
+    assert found.sensitivity.tolist() == [0.0]
+
+
+@pytest.mark.parametrize("weights", [[1.0], [-1.0, 1.0], [0.0, 0.0]])
+def test_weights_that_mean_nothing_are_refused(weights: list[float]) -> None:
+    one = count(pool([boxes(LESION)] * 2, [NOTHING] * 2), 0.5)
+    with pytest.raises(ValueError, match="weight"):
+        curve(one, image_weights=np.array(weights))

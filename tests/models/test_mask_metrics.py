@@ -83,6 +83,16 @@ def test_hd95_is_the_larger_of_the_two_directions_and_forgives_one_far_pixel_in_
     assert (swapped.hd95_mm, swapped.surface_distance_mm) == (told.hd95_mm, told.surface_distance_mm)
 
 
+def test_hd95_is_not_watered_down_by_the_surface_that_lies_close() -> None:
+    reference = square(2, 31, 60)
+    predicted = reference.copy()
+    predicted[40:44, 2:6] = True  # 12 of its 136 surface pixels lie far away: under 5 % of the 260 of both
+    told = agreement(predicted, reference, (1.0, 1.0))
+    assert told.hd95_mm >= 9
+    both = np.concatenate(surface_distances_mm(predicted, reference, (1.0, 1.0)))
+    assert np.percentile(both, 95) == 0
+
+
 def test_nothing_predicted_is_the_worst_prediction() -> None:
     told = agreement(np.zeros((20, 20), bool), square(3, 9), (1.0, 1.0))
     assert told.dice == 0
@@ -118,6 +128,7 @@ def test_ends_on_the_contour_lie_on_it_and_others_as_far_as_they_are() -> None:
     mask = square(5, 10)
     assert ends_to_contour_mm(mask, [(5, 5), (10, 10), (5, 10), (10, 5)], (0.7, 0.7)) == 0
     assert ends_to_contour_mm(mask, [(13, 7), (5, 5)], (1.0, 0.5)) == pytest.approx(0.75)
+    assert ends_to_contour_mm(mask, [(7, 13), (5, 5)], (1.0, 0.5)) == pytest.approx(1.5)
     assert ends_to_contour_mm(np.zeros((4, 4), bool), [(1, 1)], (1.0, 1.0)) == math.inf
 
 
