@@ -16,13 +16,12 @@ from dataset_builder.ledger_file import LedgerFile
 from dataset_builder.ledger_rows import column, flat_rows, unreadable_rows
 from dataset_builder.outcome_json import from_json, to_json
 from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.ports import TRY_AGAIN
 from deeplesion_miner.reasons import message
 from deeplesion_miner.types import StudyOutcome, StudyRef, Transfers, Unreadable
 
 FILE_NAME = "ledger.sqlite"
 """Name of the ledger in the working folder."""
-TRIED_AGAIN = "try again"
-"""What the story records in place of a digest where objects were not delivered."""
 
 
 @dataclass(frozen=True)
@@ -249,7 +248,7 @@ class SqliteLedger(LedgerFile):
         found = self._rows(
             "SELECT settings_digest, count(*) AS studies FROM study WHERE outcome IS NOT NULL AND settings_digest <> ?"
             " GROUP BY settings_digest ORDER BY studies DESC, settings_digest",
-            TRIED_AGAIN,
+            TRY_AGAIN,
         )
         return dict(found)
 

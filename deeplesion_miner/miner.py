@@ -12,7 +12,7 @@ from deeplesion_miner.errors import ArchiveError, SumsDoNotHold
 from deeplesion_miner.filters import judge
 from deeplesion_miner.merge import merge
 from deeplesion_miner.placing import place
-from deeplesion_miner.ports import Archive, Ledger, PngStage, Progress
+from deeplesion_miner.ports import TRY_AGAIN, Archive, Ledger, PngStage, Progress
 from deeplesion_miner.rules import Rules
 from deeplesion_miner.types import (
     Bookmark,
@@ -37,8 +37,6 @@ FAILURES_BEFORE_GIVING_UP = 3
 
 TRIED_AGAIN = frozenset({"not_delivered", "no_codec"})
 """Objects that are unreadable for these reasons may be readable next time: their study is mined again."""
-_TRY_AGAIN = "try again"
-"""Recorded in place of the settings' digest, which it never equals."""
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ def _mine_one(archive: Archive, ledger: Ledger, stage: PngStage, study: StudyRef
     except ArchiveError as error:
         ledger.record_failure(study, str(error))
         return _Result(study, error=error)
-    ledger.record(outcome, _TRY_AGAIN if _is_worth_another_try(outcome) else settings.digest)
+    ledger.record(outcome, TRY_AGAIN if _is_worth_another_try(outcome) else settings.digest)
     return _Result(study, outcome)
 
 

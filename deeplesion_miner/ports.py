@@ -23,6 +23,9 @@ from deeplesion_miner.types import (
     Unreadable,
 )
 
+TRY_AGAIN = "try again"
+"""Stands in a ledger in place of the settings' digest, which it never equals, where the next run may find more."""
+
 
 class Archive(Protocol):
     """A PACS, a DICOMweb server or a folder.
@@ -84,7 +87,7 @@ class Ledger(Protocol):
         """True where this very state of the study was mined under these settings."""
 
     def record(self, outcome: StudyOutcome, settings_digest: str) -> None:
-        """Replaces what is known of the study, in one transaction."""
+        """Replaces what is known of the study, in one transaction; `TRY_AGAIN` as digest has it mined again."""
 
     def record_failure(self, study: StudyRef, error: str) -> None:
         """Notes that a study could not be mined now; it will be tried again by the next run."""

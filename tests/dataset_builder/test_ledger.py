@@ -19,9 +19,8 @@ from hypothesis import strategies as st
 from dataset_builder.ledger import FILE_NAME, CrosswalkRow, Loss, SqliteLedger
 from dataset_builder.ledger_file import SCHEMA_VERSION, LedgerNotWorking
 from dataset_builder.outcome_json import from_json, to_json
-from deeplesion_miner import miner
 from deeplesion_miner.errors import ConfigError, LedgerInUse
-from deeplesion_miner.ports import Ledger
+from deeplesion_miner.ports import TRY_AGAIN, Ledger
 from deeplesion_miner.types import (
     Axis,
     Bookmark,
@@ -464,7 +463,7 @@ def test_an_error_in_a_query_stays_an_error_of_ours(tmp_path: Path) -> None:
 
 def test_studies_are_counted_by_the_settings_under_which_they_were_mined(tmp_path: Path) -> None:
     with SqliteLedger(tmp_path / "work" / FILE_NAME) as ledger:
-        for study, digest in (("1.1", "old"), ("1.2", "old"), ("1.3", "new"), ("1.4", miner._TRY_AGAIN)):
+        for study, digest in (("1.1", "old"), ("1.2", "old"), ("1.3", "new"), ("1.4", TRY_AGAIN)):
             ledger.record(outcome(study), digest)
         ledger.record_failure(StudyRef("1.5", "P", ""), "archive away")
         assert ledger.studies_by_settings() == {"old": 2, "new": 1}
