@@ -37,7 +37,7 @@ lint: $(VENV)/ready-test
 	$(BIN)/lint-imports
 
 coverage: $(VENV)/ready-test
-	$(BIN)/python -m pytest -q -m "not real and not servers" tests/deeplesion_miner tests/story tests/cli \
+	$(BIN)/python -m pytest -q -m "not real" tests/deeplesion_miner \
 	  --cov=deeplesion_miner --cov-report=term-missing:skip-covered --cov-fail-under=98
 
 experiments: $(VENV)/ready-test system
