@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from threading import local
 
 from deeplesion_miner.errors import ArchiveError, SumsDoNotHold
-from deeplesion_miner.filters import judge
+from deeplesion_miner.filters import READ_KINDS, judge
 from deeplesion_miner.merge import merge
 from deeplesion_miner.placing import place
 from deeplesion_miner.ports import TRY_AGAIN, Archive, Ledger, PngStage, Progress
@@ -19,7 +19,6 @@ from deeplesion_miner.types import (
     ImageHeader,
     ImageRef,
     Kept,
-    Kind,
     ObjectReading,
     PatientFacts,
     Rejected,
@@ -31,7 +30,6 @@ from deeplesion_miner.types import (
     Verdict,
 )
 
-READ_KINDS = frozenset({Kind.BIDIRECTIONAL, Kind.LENGTH})
 FAILURES_BEFORE_GIVING_UP = 3
 """So many studies in a row that fail because the archive is away end the run; it can be resumed."""
 
