@@ -277,7 +277,9 @@ def key_image(bookmark: Bookmark, headers: Headers, rules: Rules) -> ImageHeader
     if not candidates:
         return _nearest(bookmark, [h for h in headers.values() if isinstance(h, ImageHeader)], rules)
     if len(candidates) > 1 and not selected and bookmark.frame_of_reference_uid:
-        named = [headers.get(ref) for ref in candidates]
+        named = [headers[ref] for ref in candidates if ref in headers]
+        if not named:
+            return Rejected(bookmark, "image_missing")
         return _nearest(bookmark, [h for h in named if isinstance(h, ImageHeader)], rules)
     if len(candidates) > 1:
         return Rejected(bookmark, "axes_on_different_images")

@@ -663,3 +663,11 @@ def test_published_lines_whose_stated_lengths_differ_are_flagged_and_not_rejecte
             stated = StatedValue(float(line["stated_value"]), line["unit"])
             found[compare(stated, line["recomputed_mm"], spacing, RULES).agreement] += 1
     assert found == {Agreement.DIFFERS: 20, Agreement.AGREES: 4}
+
+
+def test_patient_coordinates_whose_named_images_are_all_gone_miss_their_images() -> None:
+    named = (image_ref("1.2.3"), image_ref("1.2.4"))
+    mark = replace(bookmark(), images=named, axis_images=(None, None), frame_of_reference_uid="1.9")
+    verdict = judge(mark, {}, Rules())
+    assert isinstance(verdict, Rejected)
+    assert verdict.reason == "image_missing"
