@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.overlap import Space
+from models.evaluation.overlap import Space
 
 Arrays = list[NDArray[np.float64]]
 

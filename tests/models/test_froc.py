@@ -11,9 +11,9 @@ from froc_cases import case, seeds, spaces
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from models.froc import Ties, count, curve, false_positives, misses, pool
-from models.froc_reading import EXTRAPOLATED, sensitivity_at
-from models.overlap import Criterion, Space
+from models.evaluation.froc import Ties, count, curve, false_positives, misses, pool
+from models.evaluation.froc_reading import EXTRAPOLATED, sensitivity_at
+from models.evaluation.overlap import Criterion, Space
 
 ASKED = (0.0, 0.1, 0.125, 1 / 6, 0.25, 0.5, 1.0, 1.7, 2.0, 4.0, 8.0, 16.0)
 criteria = st.sampled_from(list(Criterion))

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.froc import Pool, Ties, count, curve, pool
-from models.froc_reading import sensitivity_at
-from models.overlap import Criterion, Space
+from models.evaluation.froc import Pool, Ties, count, curve, pool
+from models.evaluation.froc_reading import sensitivity_at
+from models.evaluation.overlap import Criterion, Space
 
 pytestmark = pytest.mark.real
 VECTOR_SORT = "AVX512_SKX"

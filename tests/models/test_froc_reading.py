@@ -7,8 +7,8 @@ import pytest
 from froc_cases import case, seeds
 from hypothesis import assume, given, settings
 
-from models.froc import Curve, count, curve, pool
-from models.froc_reading import (
+from models.evaluation.froc import Curve, count, curve, pool
+from models.evaluation.froc_reading import (
     EXTRAPOLATED,
     LENS,
     MULAN,
@@ -20,7 +20,7 @@ from models.froc_reading import (
     score_at,
     sensitivity_at,
 )
-from models.overlap import Space
+from models.evaluation.overlap import Space
 
 FIRST_OF_RUN = Reading(Run.FIRST, Outside.ZERO, Outside.HOLD)
 

@@ -8,10 +8,10 @@ from froc_cases import case
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.froc import count, curve, pool
-from models.froc_reading import average_to_eight, sensitivity_at
-from models.intervals import Draws, bootstrap, image_weights, means, paired_differences, sensitivities
-from models.overlap import Space
+from models.evaluation.froc import count, curve, pool
+from models.evaluation.froc_reading import average_to_eight, sensitivity_at
+from models.evaluation.intervals import Draws, bootstrap, image_weights, means, paired_differences, sensitivities
+from models.evaluation.overlap import Space
 
 FEW = Draws(seed=3, replicates=200)
 PATIENTS = ["a", "a", "b", "c", "c", "c"]

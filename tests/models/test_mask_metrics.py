@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from models.mask_metrics import (
+from models.evaluation.mask_metrics import (
     agreement,
     diameter_error_mm,
     dice,

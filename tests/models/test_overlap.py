@@ -9,7 +9,7 @@ from froc_cases import case, seeds, spaces
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.overlap import Criterion, Space, checked_boxes, overlaps, sizes
+from models.evaluation.overlap import Criterion, Space, checked_boxes, overlaps, sizes
 
 
 def plane(*box: float) -> np.ndarray:

@@ -21,7 +21,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.overlap import Criterion, Floats, Space, checked_boxes, overlaps
+from models.evaluation.overlap import Criterion, Floats, Space, checked_boxes, overlaps
 
 Indices: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]

@@ -15,9 +15,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from models.froc import Count, Curve, Flags, Pool, Ties, count, curve
-from models.froc_reading import score_at
-from models.overlap import Floats
+from models.evaluation.froc import Count, Curve, Flags, Pool, Ties, count, curve
+from models.evaluation.froc_reading import score_at
+from models.evaluation.overlap import Floats
 
 COARSE_TYPES = {
     1: "bone",

@@ -16,7 +16,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from models.overlap import Floats
+from models.evaluation.overlap import Floats
 
 Mask = NDArray[np.bool_]
 

@@ -15,9 +15,9 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from models.froc import Count, curve
-from models.froc_reading import LENS, Reading, sensitivity_at
-from models.overlap import Floats
+from models.evaluation.froc import Count, curve
+from models.evaluation.froc_reading import LENS, Reading, sensitivity_at
+from models.evaluation.overlap import Floats
 
 Statistic: TypeAlias = Callable[[Floats], Floats]
 """From weights of the images (n,) to k numbers; NaN = not defined for these weights."""

@@ -12,8 +12,8 @@ from enum import StrEnum
 
 import numpy as np
 
-from models.froc import Curve
-from models.overlap import Floats
+from models.evaluation.froc import Curve
+from models.evaluation.overlap import Floats
 
 
 class Run(StrEnum):

@@ -1,0 +1,1 @@
+"""The reading side: any conforming dataset folder as key slices, context in millimetres, training samples."""

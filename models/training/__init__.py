@@ -1,0 +1,1 @@
+"""One readable training loop, its checkpoints, and the folder in which a model travels."""
