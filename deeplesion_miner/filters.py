@@ -105,11 +105,13 @@ def _inside(lesion: Lesion) -> list[bool]:
 
 def derived_image(lesion: Lesion, rules: Rules) -> RuleVerdict:
     """Reformats, projections, screens and the like; DERIVED alone (compression) passes."""
-    image_type = lesion.header.image_type
-    derived = bool(image_type) and image_type[0].strip().upper() == "DERIVED"
-    return RuleVerdict(
-        "derived_image", rules.allow_derived or not (derived and _image_type_has(lesion.header, "derived"))
-    )
+    return RuleVerdict("derived_image", rules.allow_derived or not is_reformat(lesion.header))
+
+
+def is_reformat(header: ImageHeader) -> bool:
+    """Whether ImageType says that the image was computed from others."""
+    derived = bool(header.image_type) and header.image_type[0].strip().upper() == "DERIVED"
+    return derived and _image_type_has(header, "derived")
 
 
 def burned_in(lesion: Lesion, rules: Rules) -> RuleVerdict:
