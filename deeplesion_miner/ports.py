@@ -36,7 +36,7 @@ class Archive(Protocol):
     """
 
     def studies(self, query: StudyQuery) -> Iterator[StudyRef]:
-        """Studies that match and have, or may have, measurement objects; each once, sorted by nothing."""
+        """Studies that match, each once, sorted by nothing; where `query.measured`, those with measurement objects."""
 
     def listing(self, study: StudyRef) -> StudyListing:
         """The series of a study, with the instances of its measurement series. Transfers nothing."""

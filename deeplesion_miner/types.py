@@ -325,6 +325,8 @@ class StudyQuery:
     date_to: str = ""
     patient_id: str = ""
     study_instance_uids: tuple[str, ...] = ()
+    measured: bool = True
+    """Only studies with measurement series: what mining asks for. Models may look at any."""
 
 
 @dataclass(frozen=True, order=True)

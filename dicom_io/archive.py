@@ -53,7 +53,7 @@ class TransportArchive:
     # --- looking ---
 
     def studies(self, query: StudyQuery) -> Iterator[StudyRef]:
-        """Studies that match and have measurement series."""
+        """Studies that match, and have measurement series where the query says so."""
         return self._transport.find_studies(query)
 
     def listing(self, study: StudyRef) -> StudyListing:

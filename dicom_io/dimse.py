@@ -79,7 +79,7 @@ class DimseTransport:
     # --- looking ---
 
     def find_studies(self, query: StudyQuery) -> Iterator[StudyRef]:
-        """Studies that match and have measurement objects, each once.
+        """Studies that match (and have measurement objects, if the query says so), each once.
 
         Studies are swept in windows of dates; which of them have measurement series is asked by relational
         SERIES queries where the archive answers those truly, else study by study. ModalitiesInStudy is not
@@ -90,10 +90,8 @@ class DimseTransport:
         else:
             today = datetime.now(UTC).date()
             candidates = q.sweep(q.window_of(query, today), lambda window: self._studies(window, query), today)
-        measured = self._measured(candidates, query)
-        for uid in sorted(candidates):
-            if uid in measured:
-                yield candidates[uid]
+        wanted = self._measured(candidates, query) if query.measured else set(candidates)
+        yield from (candidates[uid] for uid in sorted(wanted))
 
     def find_series(self, study_instance_uid: str) -> tuple[SeriesListing, ...]:
         """SERIES level C-FIND of one study."""

@@ -146,11 +146,12 @@ class FolderTransport:
         """The paths were read when the index was made."""
 
     def find_studies(self, query: StudyQuery) -> Iterator[StudyRef]:
-        """Studies that match and have measurement series, sorted by UID."""
+        """Studies that match (and have measurement series, if the query says so), sorted by UID."""
         window = q.window_of(query, datetime.now(UTC).date())
         for uid, series in sorted(self._index.studies().items()):
             files = [file for members in series.values() for file in members]
-            if any(file.modality in MEASUREMENT_MODALITIES or not file.modality for file in files):
+            measured = any(file.modality in MEASUREMENT_MODALITIES or not file.modality for file in files)
+            if measured or not query.measured:
                 study = min(StudyRef(uid, file.patient_id, file.study_date) for file in files)
                 if q.matches(study, window, query):
                     yield study

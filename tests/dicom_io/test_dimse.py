@@ -127,6 +127,8 @@ def test_measured_studies_are_found_and_their_objects_fetched(filled_pacs: Serve
         assert found(transport, StudyQuery(patient_id="PAT0008")) == [study_uid(8)]
         assert found(transport, StudyQuery(date_from="20240501", date_to="20240531")) == [study_uid(16), study_uid(4)]
         assert found(transport, StudyQuery(study_instance_uids=(study_uid(4), study_uid(5), "1.2.3"))) == [study_uid(4)]
+        unmeasured_too = StudyQuery(study_instance_uids=(study_uid(4), study_uid(5)), measured=False)
+        assert found(transport, unmeasured_too) == [study_uid(4), study_uid(5)]
         series = transport.find_series(study_uid(4))
         assert [one.modality for one in series] == ["CT", "SR"]
         instances = transport.find_instances(study_uid(4), ct_series_uid(4))

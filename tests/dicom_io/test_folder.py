@@ -58,6 +58,7 @@ def test_a_query_narrows_the_studies(folder: Path):
     assert found(StudyQuery(patient_id="PAT0002")) == [study_uid(2)]
     assert found(StudyQuery(date_from="20240301")) == [study_uid(2)]
     assert found(StudyQuery(study_instance_uids=(study_uid(1), study_uid(3)))) == [study_uid(1)]
+    assert found(StudyQuery(measured=False)) == [study_uid(number) for number in (1, 2, 3)]
 
 
 def test_objects_are_referred_to_in_place(folder: Path):
