@@ -1,9 +1,10 @@
-# make demo         mines phantom patients out of an archive of its own into ./demo: nothing else is needed
+# make demo         mines phantom patients out of an archive of its own into ./demo, trains a small detector on them
+#                   and draws what it finds in a patient it has not seen: nothing else is needed
 # make test         lint and all tests
 # make lint         ruff, mypy --strict, import contracts
 # make coverage     the core's line coverage, without the real data beside the checkout
-# make experiments  the long experiments: the whole DeepLesion replay, three archives, kills
-# make bench        the whole job against plain scripts that do the same
+# make experiments  the long experiments: the whole DeepLesion replay, three archives, kills, all that models are held to
+# make bench        the whole job against plain scripts that do the same; detectors beside one another
 # make docs         writes the pages that are generated from schemas/
 # make clean        removes the environment, caches and what demo and bench wrote
 
@@ -59,11 +60,11 @@ clean:
 
 $(VENV)/ready-tool: pyproject.toml constraints.txt
 	PYTHON=$(PYTHON) .ci/venv $(VENV)
-	$(PIP) install --quiet -c constraints.txt -e .
+	$(PIP) install --quiet -c constraints.txt -e '.[models]'
 	touch $@
 
 $(VENV)/ready-test: pyproject.toml constraints.txt | $(VENV)/ready-tool
-	$(PIP) install --quiet -c constraints.txt -e '.[test]'
+	$(PIP) install --quiet -c constraints.txt -e '.[models,models-more,test]'
 	touch $@
 
 $(VENV)/ready-bench: benchmarks/requirements.txt | $(VENV)/ready-test

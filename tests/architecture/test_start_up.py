@@ -8,9 +8,11 @@ import sys
 
 HEAVY = {
     "PIL",
+    "cv2",
     "duckdb",
     "highdicom",
     "imagecodecs",
+    "matplotlib",
     "numpy",
     "pandas",
     "pyarrow",

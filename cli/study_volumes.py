@@ -1,0 +1,101 @@
+"""Studies of an archive, or of files, as volumes that models take; what is left out is told with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deeplesion_miner.volumes import AxialStack, LeftOut, axial_stacks
+
+if TYPE_CHECKING:
+    from deeplesion_miner.ports import Archive
+    from deeplesion_miner.rules import Rules
+    from deeplesion_miner.types import ImageRef, StudyQuery, StudyRef
+    from models.volume import Volume
+
+
+@dataclass(frozen=True, eq=False)
+class StudyVolume:
+    """One stack of a study, ready for a model; `refs[i]` is the image that the volume calls `images[i]`."""
+
+    stack: AxialStack
+    volume: Volume
+    refs: tuple[ImageRef, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class StudyVolumes:
+    """What one study gives."""
+
+    study: StudyRef
+    volumes: tuple[StudyVolume, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def losses(self) -> dict[str, int]:
+        """Images left out by reason, the most frequent first."""
+        return dict(Counter(one.reason for one in self.left_out).most_common())
+
+
+def study_volumes(archive: Archive, query: StudyQuery, rules: Rules) -> Iterator[StudyVolumes]:
+    """The volumes of each study that matches, one study after the other; fetches CT series only.
+
+    Raises ArchiveError where the archive is away.
+    """
+    for study in archive.studies(query):
+        yield _of_study(archive, study, rules)
+
+
+def _of_study(archive: Archive, study: StudyRef, rules: Rules) -> StudyVolumes:
+    listing = archive.listing(study)
+    volumes: list[StudyVolume] = []
+    left_out: list[LeftOut] = []
+    uid = study.study_instance_uid
+    for series in listing.series:
+        # A series whose modality is not told may be CT: its headers decide.
+        if series.modality not in ("", "CT"):
+            continue
+        listed = [one.sop_instance_uid for one in archive.instances(uid, series.series_instance_uid)]
+        objects = archive.headers(uid, series.series_instance_uid, listed)
+        left_out += [LeftOut(name, "image_missing") for name in listed if name not in objects]
+        stacks, unfit = axial_stacks(objects, rules)
+        left_out += unfit
+        for stack in stacks:
+            read, undecoded = _decoded(archive, stack)
+            left_out += undecoded
+            if read is not None:
+                volumes.append(read)
+    return StudyVolumes(study, tuple(volumes), tuple(left_out))
+
+
+def _decoded(archive: Archive, stack: AxialStack) -> tuple[StudyVolume | None, list[LeftOut]]:
+    """The stack's pixels; slices that cannot be decoded are holes, a stack without any is None."""
+    import numpy as np
+
+    from deeplesion_miner.types import Slice
+    from models.volume import Volume
+
+    planes, kept, left_out = [], [], []
+    for index, (ref, answer) in enumerate(archive.slices(stack.refs)):
+        if isinstance(answer, Slice):
+            planes.append(answer.hu)
+            kept.append(index)
+        else:
+            left_out.append(LeftOut(ref, answer.why, answer.facts))
+    if not planes:
+        return None, left_out
+    refs = tuple(stack.refs[index] for index in kept)
+    volume = Volume(
+        hu=np.stack(planes),
+        position_mm=np.array([stack.positions_mm[index] for index in kept], np.float64),
+        row_spacing_mm=stack.plane.row_spacing_mm,
+        col_spacing_mm=stack.plane.col_spacing_mm,
+        images=tuple(_name(ref, stack) for ref in refs),
+    )
+    return StudyVolume(stack, volume, refs), left_out
+
+
+def _name(ref: ImageRef, stack: AxialStack) -> str:
+    multi_frame = stack.headers[0].number_of_frames > 1
+    return f"{ref.sop_instance_uid}#{ref.frame_number}" if multi_frame else ref.sop_instance_uid
