@@ -66,10 +66,16 @@ class TrainingRecipe:
     steps: int = 1500
     batch: int = 8
     seed: int = 0
+    optimizer: str = "adamw"
+    """'adamw', or 'sgd' with momentum."""
+    momentum: float = 0.9
+    """Of 'sgd'."""
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warm_up: float = 0.1
     """Share of the steps until the highest learning rate; then a cosine down."""
+    milestones: tuple[float, ...] = ()
+    """Shares of the steps after which the learning rate falls to a tenth, instead of the cosine."""
     gradient_clip: float = 10.0
     ema_decay: float = 0.995
     """Of the averaged weights, which are validated and kept; 0 keeps the last weights."""
