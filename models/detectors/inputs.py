@@ -1,0 +1,43 @@
+"""What a detector sees of a key slice and its context: windows of the key slice, differences of the others.
+
+Differences from the key slice need about half the training steps of plainly stacked slices and tell a ball from a tube
+better (docs/experiments): what does not change from slice to slice vanishes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deeplesion_miner.errors import ConfigError
+
+WINDOWS_HU = ((-160.0, 240.0), (-1400.0, 200.0))
+"""Low and high bound: soft tissue, and wide enough for the lung, which the first one shows in plain black."""
+DIFFERENCE_HU = 150.0
+"""A difference of so many HU becomes tanh(1)."""
+
+
+def channel_count(slices: int) -> int:
+    """Channels that `channels` makes of so many slices."""
+    return len(WINDOWS_HU) + slices - 1
+
+
+def key_index(slice_offsets_mm: Sequence[float]) -> int:
+    """Which of the slices is the key slice, the one at offset 0. ConfigError where it is not there exactly once."""
+    found = [number for number, offset in enumerate(slice_offsets_mm) if offset == 0]
+    if len(found) != 1:
+        raise ConfigError(f"data.slice_offsets_mm {list(slice_offsets_mm)}: 0, the key slice, must be there once")
+    return found[0]
+
+
+def channels(hu: Tensor, key_index: int) -> Tensor:
+    """(B, `channel_count(n)`, H, W) between -1 and 1 from (B, n, H, W) Hounsfield units.
+
+    First the key slice in each window, clamped, then the others minus the key slice, in their order, bent by tanh.
+    """
+    key = hu[:, key_index : key_index + 1]
+    windows = [((key - low) * (2 / (high - low)) - 1).clamp(-1, 1) for low, high in WINDOWS_HU]
+    others = torch.cat([hu[:, :key_index], hu[:, key_index + 1 :]], dim=1)
+    return torch.cat([*windows, torch.tanh((others - key) / DIFFERENCE_HU)], dim=1)
