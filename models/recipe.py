@@ -84,6 +84,8 @@ class TrainingRecipe:
     channels_last: bool = True
     threads: int = 1
     """Of torch on the CPU; results depend on it to the bit."""
+    log_every: int = 1
+    """Steps between two lines of the journal."""
     validate_every: int = 250
     checkpoint_every: int = 100
     patience: int = 0

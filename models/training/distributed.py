@@ -1,0 +1,71 @@
+"""The processes that train together (DDP, started by torchrun), and what they tell each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+
+from models.training.environment import pick_device
+
+TIME_OUT = timedelta(hours=2)
+"""Of the processes that wait while the first one validates."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`; a training without torchrun is a world of one, which talks to nobody."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """True in the one process that validates, logs and writes files."""
+        return self.rank == 0
+
+    def batch_number(self, step: int) -> int:
+        """Which of a task's batches this process takes at a step: no two processes share one."""
+        return step * self.size + self.rank
+
+    def any(self, flag: bool) -> bool:
+        """True in every process if it is true in one."""
+        return any(self.gather(flag))
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, by rank."""
+        if self.size == 1:
+            return [value]
+        values = [value] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def from_lead(self, value: T) -> T:
+        """The leading process's value, in every process."""
+        return self.gather(value)[0]
+
+
+@contextmanager
+def joined(device: str) -> Iterator[World]:
+    """The world that torchrun describes in the environment (gloo on CPUs, nccl on GPUs), or a world of one."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    picked = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if size == 1:
+        yield World(0, 1, picked)
+        return
+    if picked.type == "cuda":
+        torch.cuda.set_device(picked)
+    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=TIME_OUT)
+    try:
+        yield World(dist.get_rank(), size, picked)
+    finally:
+        dist.destroy_process_group()
