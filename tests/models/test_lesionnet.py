@@ -107,7 +107,7 @@ class TestNet:
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
     def test_another_size_is_refused_by_name(self) -> None:
-        with pytest.raises(ConfigError, match="'L'.*XS, S, M"):
+        with pytest.raises(ConfigError, match=r"'L'.*XS, S, M"):
             lesionnet.build("L", 10)
 
 
