@@ -97,20 +97,39 @@ def roi_align(features: Tensor, boxes: Tensor, stride: int, bins: int = 7, sampl
     RoIAlign (Mask R-CNN, He 2017, section 3). `features` (channels, rows, columns) of one image, whose cell i is
     centred on image pixel stride * (i + 0.5) - 0.5; readings beyond the outermost cells repeat them.
     """
-    channels, rows, columns = features.shape
+    if not len(boxes):
+        return features.new_zeros((0, len(features), bins, bins))
+    grid = _reading_points(boxes, features.shape[1:], stride, bins * samples).reshape(1, -1, bins * samples, 2)
+    pooled = functional.avg_pool2d(_read(features[None], grid), samples)[0]
+    return pooled.reshape(len(features), -1, bins, bins).transpose(0, 1)
+
+
+def roi_align_by_place(features: Tensor, boxes: Tensor, stride: int, samples: int = 2) -> Tensor:
+    """(n, channels, bins, bins): as `roi_align`, but every bin is read from a map of its own.
+
+    Position-sensitive pooling (R-FCN, Dai 2016, section 2) with RoIAlign's readings. `features` (bins, bins,
+    channels, rows, columns) of one image: bin (i, j), i counting down, reads features[i, j].
+    """
+    bins, _, channels, rows, columns = features.shape
     if not len(boxes):
         return features.new_zeros((0, channels, bins, bins))
-    side = bins * samples
+    grid = _reading_points(boxes, features.shape[3:], stride, bins * samples)
+    by_bin = grid.reshape(-1, bins, samples, bins, samples, 2).permute(1, 3, 0, 2, 4, 5)
+    read = _read(features.reshape(-1, channels, rows, columns), by_bin.reshape(bins * bins, -1, samples**2, 2))
+    return read.mean(dim=3).permute(2, 1, 0).reshape(-1, channels, bins, bins)
+
+
+def _reading_points(boxes: Tensor, shape: torch.Size, stride: int, side: int) -> Tensor:
+    """(n, side, side, 2) evenly placed x, y in each box, as grid_sample counts: -1 to 1 over the map's area."""
     share = (torch.arange(side, dtype=boxes.dtype, device=boxes.device) + 0.5) / side
     across = boxes[:, 0:1] + (boxes[:, 2:3] - boxes[:, 0:1]) * share
     down = boxes[:, 1:2] + (boxes[:, 3:4] - boxes[:, 1:2]) * share
-    # grid_sample counts from -1 to 1 over the area of the map
-    across = (across + 0.5) * (2 / (stride * columns)) - 1
-    down = (down + 0.5) * (2 / (stride * rows)) - 1
-    across, down = across[:, None, :].expand(-1, side, -1), down[:, :, None].expand(-1, -1, side)
-    grid = torch.stack([across, down], dim=3).reshape(1, -1, side, 2)
-    read = functional.grid_sample(
-        features[None], grid.to(features.dtype), mode="bilinear", padding_mode="border", align_corners=False
+    across = (across + 0.5) * (2 / (stride * shape[1])) - 1
+    down = (down + 0.5) * (2 / (stride * shape[0])) - 1
+    return torch.stack([across[:, None, :].expand(-1, side, -1), down[:, :, None].expand(-1, -1, side)], dim=3)
+
+
+def _read(maps: Tensor, grid: Tensor) -> Tensor:
+    return functional.grid_sample(
+        maps, grid.to(maps.dtype), mode="bilinear", padding_mode="border", align_corners=False
     )
-    pooled = functional.avg_pool2d(read, samples)[0]
-    return pooled.reshape(channels, -1, bins, bins).transpose(0, 1)

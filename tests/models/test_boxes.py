@@ -140,3 +140,18 @@ def test_roi_align_of_no_boxes_is_empty_and_gradients_reach_the_features() -> No
     boxes.roi_align(features, torch.tensor([[8.0, 8, 30, 40]]), 8).sum().backward()
     assert features.grad is not None
     assert features.grad.sum().item() == pytest.approx(3 * 49, rel=1e-5)
+
+
+@settings(max_examples=5, deadline=None)
+@given(SEEDS)
+def test_pooling_by_place_reads_every_bin_from_its_own_map(seed: int) -> None:
+    bins, channels = 3, 2
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.rand(bins, bins, channels, 6, 8, dtype=torch.float64, generator=generator)
+    every = boxes.clip(some_boxes(seed, 4, extent=48, largest=30), 48, 64)
+    found = boxes.roi_align_by_place(features, every, stride=8)
+    assert found.shape == (4, channels, bins, bins)
+    for i in range(bins):
+        for j in range(bins):
+            alone = boxes.roi_align(features[i, j], every, stride=8, bins=bins)
+            torch.testing.assert_close(found[:, :, i, j], alone[:, :, i, j])
