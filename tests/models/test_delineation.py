@@ -1,0 +1,112 @@
+"""From the ends of a cross to a lesion, on planted lesions."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.delineation import Delineation, delineate
+from models.delineation.ellipse import ellipsoid_mask
+from models.volume import Volume
+
+SIDE = 80
+CROSS = np.array([(28.0, 40.0), (52.0, 40.0), (40.0, 31.0), (40.0, 49.0)])
+
+
+def planted(
+    ends: NDArray[np.float64], half_depth_mm: float = 9.0, contrast_hu: float = 60.0, slices: int = 25, seed: int = 0
+) -> tuple[Volume, NDArray[np.bool_]]:
+    """An ellipsoid in noise on slices 2 mm apart, and its voxels."""
+    position_mm = 2.0 * np.arange(slices)
+    lesion = ellipsoid_mask(ends, position_mm - position_mm[slices // 2], SIDE, SIDE, half_depth_mm)
+    noise = np.random.default_rng([seed, slices]).normal(0, 12, lesion.shape)
+    hu = (40 + contrast_hu * lesion + noise).round().astype(np.int16)
+    return Volume(hu, position_mm, 0.8, 0.8, tuple(f"slice {i}" for i in range(slices))), lesion
+
+
+def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
+    return 2 * float((found & true).sum()) / float(found.sum() + true.sum())
+
+
+def voxels(volume: Volume, found: Delineation) -> NDArray[np.bool_]:
+    planes = np.zeros(volume.hu.shape, np.bool_)
+    for name, mask in found.volume:
+        planes[volume.images.index(name)] = mask.on_plane(SIDE, SIDE)
+    return planes
+
+
+@pytest.mark.parametrize("contrast_hu", [60.0, -60.0])
+def test_a_planted_lesion_is_found_whole_although_the_marks_are_shaken(contrast_hu: float) -> None:
+    volume, lesion = planted(CROSS, contrast_hu=contrast_hu)
+    shaken = CROSS + np.random.default_rng([1]).normal(0, 0.8, CROSS.shape)
+    found = delineate(volume, 12, shaken)
+    assert dice(found.mask.on_plane(SIDE, SIDE), lesion[12]) > 0.95
+    assert dice(voxels(volume, found), lesion) > 0.85
+    assert found.long_axis_mm == pytest.approx(24 * 0.8, abs=1.2)
+    assert found.short_axis_mm == pytest.approx(18 * 0.8, abs=1.2)
+    assert found.volume_mm3 == pytest.approx(lesion.sum() * 0.64 * 2, rel=0.2)
+    assert found.method == "grabcut"
+    assert found.agreement > 0.85
+
+
+def test_slices_run_from_head_to_feet_and_hold_the_key_slice() -> None:
+    volume, _ = planted(CROSS)
+    names = [name for name, _ in delineate(volume, 12, CROSS).volume]
+    assert names == sorted(names, key=volume.images.index)
+    assert "slice 12" in names
+
+
+def test_the_same_call_gives_the_same_pixels() -> None:
+    volume, _ = planted(CROSS, contrast_hu=25.0)
+    one, other = delineate(volume, 12, CROSS), delineate(volume, 12, CROSS)
+    assert (voxels(volume, one) == voxels(volume, other)).all()
+
+
+def test_a_lesion_that_ends_early_is_left_early() -> None:
+    volume, lesion = planted(CROSS, half_depth_mm=5.0)
+    found = voxels(volume, delineate(volume, 12, CROSS))
+    reached, true = (np.flatnonzero(planes.any(axis=(1, 2))) for planes in (found, lesion))
+    assert abs(reached[0] - true[0]) <= 1 and abs(reached[-1] - true[-1]) <= 1
+
+
+def test_a_length_alone_is_enough() -> None:
+    ends = CROSS.copy()
+    ends[2:] = math.nan
+    volume, lesion = planted(CROSS)
+    assert dice(delineate(volume, 12, ends).mask.on_plane(SIDE, SIDE), lesion[12]) > 0.9
+
+
+def test_a_lesion_across_the_border_keeps_what_is_on_the_image() -> None:
+    ends = CROSS - (40, 30)
+    volume, lesion = planted(ends)
+    found = delineate(volume, 12, ends)
+    assert dice(found.mask.on_plane(SIDE, SIDE), lesion[12]) > 0.85
+
+
+def test_a_lesion_of_two_pixels_has_a_mask() -> None:
+    tiny = np.array([(39.5, 40.0), (41.0, 40.0), (40.2, 39.4), (40.2, 40.6)])
+    volume, _ = planted(tiny)
+    found = delineate(volume, 12, tiny)
+    assert 1 <= found.mask.bits.sum() <= 9
+
+
+def test_where_nothing_is_to_be_seen_the_ellipse_stands() -> None:
+    volume, _ = planted(CROSS)
+    flat = Volume(np.zeros_like(volume.hu), volume.position_mm, 0.8, 0.8, volume.images)
+    assert delineate(flat, 12, CROSS).agreement > 0.6
+
+
+def test_a_single_slice_has_a_mask_and_no_volume() -> None:
+    volume, _ = planted(CROSS, slices=1)
+    found = delineate(volume, 0, CROSS)
+    assert found.volume_mm3 is None
+    assert [name for name, _ in found.volume] == ["slice 0"]
+
+
+def test_a_cross_outside_the_image_is_refused() -> None:
+    volume, _ = planted(CROSS)
+    with pytest.raises(ValueError, match="outside the image"):
+        delineate(volume, 12, CROSS + 500)
