@@ -47,6 +47,8 @@ class Trained:
     """Of the validation of those weights; {} without one."""
     interrupted: bool
     """True where a stop was asked for: train again with the same arguments to go on."""
+    environment: Mapping[str, str]
+    """Torch, device, threads and what else results depend on to the bit."""
 
 
 def train(
@@ -89,6 +91,7 @@ def train(
             steps_done=state.steps_done,
             figures=state.best_figures,
             interrupted=state.steps_done < recipe.training.steps and not state.gave_up,
+            environment=state.facts(),
         )
 
 

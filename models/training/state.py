@@ -109,7 +109,7 @@ class State:
                 },
                 "recipe": self.recipe.to_json(),
                 "dataset_digest": self._dataset_digest,
-                "environment": self._facts(),
+                "environment": self.facts(),
             },
         )
 
@@ -130,7 +130,7 @@ class State:
             return
 
     def _check_environment(self, path: Path, stored: Mapping[str, str], exact: bool, tell: Progress) -> None:
-        here = self._facts()
+        here = self.facts()
         if stored["processes"] != here["processes"]:
             raise ConfigError(
                 f"{path}: was trained by {stored['processes']} processes, now there are {here['processes']}: each step"
@@ -156,5 +156,6 @@ class State:
         self.best_figures, self.best_weights = dict(best["figures"]), dict(best["weights"])
         self.validations_without_gain = best["validations_without_gain"]
 
-    def _facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, str]:
+        """What results depend on to the bit beside recipe and dataset."""
         return environment.facts(self.recipe.training, self.world.device, self.world.size)
