@@ -1,0 +1,140 @@
+"""From a model and slices to Detections: box, RECIST, mask and 3-D mask of each lesion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deeplesion_miner.detection import Detection
+from deeplesion_miner.types import Box, ImageRef, Point, Segment
+from models.delineation.delineate import Delineator, delineate
+from models.delineation.ellipse import ellipse_mask
+from models.detectors.port import Detector, Found
+from models.linking import link
+from models.marks import KeySlice
+from models.reading.folder import DatasetFolder
+from models.volume import Volume
+
+
+@dataclass(frozen=True)
+class PredictionSettings:
+    """What of a detector's answers is kept."""
+
+    least_score: float = 0.1
+    most: int = 100
+    """Detections of a slice, or of a volume, the surest."""
+    link_overlap: float = 0.3
+    """IoU from which boxes of neighbouring slices are one lesion."""
+    link_gap_mm: float = 6.0
+    reach_mm: float = 30.0
+    """Slices read around a key slice of a dataset."""
+    masks: bool = True
+    """Whether each lesion is delineated: mask, 3-D mask, and RECIST measured on the mask."""
+
+
+def on_key_slices(
+    detector: Detector,
+    folder: DatasetFolder,
+    key_slices: Sequence[KeySlice],
+    settings: PredictionSettings,
+    delineator: Delineator | None = None,
+) -> Iterator[tuple[Detection, ...]]:
+    """The lesions of each key slice of a dataset, best first: the 2-D protocol of DeepLesion's papers."""
+    for key_slice in key_slices:
+        volume, index = folder.volume(key_slice, settings.reach_mm)
+        found = _kept(detector.detect(volume, (index,))[0], settings)
+        one = _Slice(detector.model_id, volume, index, volume.images)
+        yield tuple(one.detection(found, row, settings.masks, delineator) for row in range(len(found.scores)))
+
+
+def on_volume(
+    detector: Detector,
+    volume: Volume,
+    settings: PredictionSettings,
+    delineator: Delineator | None = None,
+    refs: Mapping[str, ImageRef] | None = None,
+) -> tuple[Detection, ...]:
+    """The lesions of a volume, best first, each once, on its surest slice.
+
+    `refs` gives the archive's image for a name of the volume; without it detections carry the names.
+    """
+    found = [_kept(one, settings) for one in detector.detect(volume, range(len(volume.images)))]
+    lesions = link(found, volume.position_mm, overlap=settings.link_overlap, gap_mm=settings.link_gap_mm)
+    names = tuple((refs or {}).get(name, name) for name in volume.images)
+    detections = []
+    for lesion in lesions[: settings.most]:
+        index, row = lesion.slices[lesion.best], lesion.boxes[lesion.best]
+        seen = _Slice(detector.model_id, volume, index, names)
+        detections.append(seen.detection(found[index], row, settings.masks, delineator))
+    return tuple(detections)
+
+
+def _kept(found: Found, settings: PredictionSettings) -> Found:
+    rows = np.flatnonzero(found.scores >= settings.least_score)[: settings.most]
+    masks = tuple(found.mask_logits[row] for row in rows.tolist()) if found.mask_logits else ()
+    return Found(found.boxes_px[rows], found.scores[rows], found.ends_px[rows], masks)
+
+
+@dataclass(frozen=True, eq=False)
+class _Slice:
+    """A slice on which something was found; `names[i]` is what detections call slice i of the volume."""
+
+    model_id: str
+    volume: Volume
+    index: int
+    names: Sequence[ImageRef | str]
+
+    def detection(self, found: Found, row: int, masks: bool, delineator: Delineator | None) -> Detection:
+        """One row of what was found, measured."""
+        box = Box(*found.boxes_px[row].tolist())
+        ends = found.ends_px[row] if np.isfinite(found.ends_px[row]).all() else inscribed_ends(box)
+        plain = Detection(self.names[self.index], box, float(found.scores[row]), self.model_id)
+        if not masks or not self._is_on_slice(ends):
+            return _measured(plain, *_segments(ends), self.volume)
+        drawn = delineate(self.volume, self.index, ends, delineator=delineator)
+        named = dict(zip(self.volume.images, self.names, strict=True))
+        return replace(
+            _measured(plain, drawn.long_axis, drawn.short_axis, self.volume),
+            mask=drawn.mask,
+            volume=tuple((named[name], mask) for name, mask in drawn.volume),
+            volume_mm3=drawn.volume_mm3,
+        )
+
+    def _is_on_slice(self, ends: NDArray[np.float64]) -> bool:
+        """Whether the ellipse of the ends holds a pixel: a detection may reach over the edge."""
+        return bool(ellipse_mask(ends, *self.volume.hu.shape[1:]).any())
+
+
+def _measured(detection: Detection, long_axis: Segment, short_axis: Segment, volume: Volume) -> Detection:
+    return replace(
+        detection,
+        long_axis=long_axis,
+        short_axis=short_axis,
+        long_axis_mm=_length_mm(long_axis, volume),
+        short_axis_mm=_length_mm(short_axis, volume),
+    )
+
+
+def inscribed_ends(box: Box) -> NDArray[np.float64]:
+    """(4, 2) ends of the axes of the ellipse in a box, for detectors that give boxes alone."""
+    middle_x, middle_y = (box.x_min + box.x_max) / 2, (box.y_min + box.y_max) / 2
+    across = [(box.x_min, middle_y), (box.x_max, middle_y)]
+    down = [(middle_x, box.y_min), (middle_x, box.y_max)]
+    wide = box.x_max - box.x_min >= box.y_max - box.y_min
+    return np.array([*across, *down] if wide else [*down, *across], np.float64)
+
+
+def _segments(ends: NDArray[np.float64]) -> tuple[Segment, Segment]:
+    points: list[Point] = [(float(x), float(y)) for x, y in ends]
+    return Segment(points[0], points[1]), Segment(points[2], points[3])
+
+
+def _length_mm(segment: Segment, volume: Volume) -> float:
+    return math.hypot(
+        (segment.end[0] - segment.start[0]) * volume.col_spacing_mm,
+        (segment.end[1] - segment.start[1]) * volume.row_spacing_mm,
+    )

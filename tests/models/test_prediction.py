@@ -1,0 +1,101 @@
+"""From a detector and slices to Detections, measured and delineated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deeplesion_miner.types import Box, ImageRef
+from models.detectors.log_blobs import LogBlobs
+from models.detectors.port import Found
+from models.prediction import PredictionSettings, inscribed_ends, on_volume
+from models.volume import Volume
+
+AIR_HU, TISSUE_HU, LESION_HU = -1000, 40, 120
+
+
+def body_with_a_ball(centre: tuple[float, float, float], radius_mm: float) -> Volume:
+    """40 slices of 2 mm, 1 x 1 mm pixels: a cylinder of tissue and a ball in it; centre is (slice, row, column)."""
+    slices, rows, columns = np.mgrid[:40, :96, :112].astype(np.float64)
+    hu = np.full(slices.shape, AIR_HU, np.int16)
+    hu[(rows - 48) ** 2 + (columns - 56) ** 2 < 44**2] = TISSUE_HU
+    z, y, x = centre
+    hu[((slices - z) * 2) ** 2 + (rows - y) ** 2 + (columns - x) ** 2 < radius_mm**2] = LESION_HU
+    names = tuple(f"1.2.{number}" for number in range(40))
+    return Volume(hu, np.arange(40) * 2.0, 1.0, 1.0, names)
+
+
+class KnowsTheBall:
+    """A detector that finds the ball wherever it is, surest where it is largest; slices are told apart by HU."""
+
+    model_id = "knows"
+
+    def detect(self, volume: Volume, indices: range) -> tuple[Found, ...]:
+        return tuple(self._on(volume.hu[index]) for index in indices)
+
+    def _on(self, hu: np.ndarray) -> Found:
+        rows, columns = np.nonzero(hu == LESION_HU)
+        if not rows.size:
+            return Found(np.zeros((0, 4)), np.zeros(0), np.zeros((0, 4, 2)))
+        box = np.array([[columns.min(), rows.min(), columns.max(), rows.max()]], np.float64)
+        return Found(box, np.array([min(1.0, rows.size / 400)]), np.full((1, 4, 2), np.nan))
+
+
+def test_a_ball_is_one_detection_on_its_largest_slice_with_its_size_and_volume() -> None:
+    radius_mm = 10.0
+    volume = body_with_a_ball((20, 50, 60), radius_mm)
+    (detection,) = on_volume(KnowsTheBall(), volume, PredictionSettings())
+    assert detection.image == "1.2.20"
+    assert detection.long_axis_mm == pytest.approx(2 * radius_mm, abs=2.0)
+    assert detection.mask is not None
+    centre = np.argwhere(detection.mask.on_plane(96, 112)).mean(axis=0)
+    assert centre == pytest.approx([50, 60], abs=0.7)
+    assert detection.volume_mm3 == pytest.approx(4 / 3 * np.pi * radius_mm**3, rel=0.25)
+    assert [name for name, _ in detection.volume] == sorted(
+        {name for name, _ in detection.volume}, key=volume.images.index
+    )
+
+
+def test_detections_name_the_archives_images_where_they_are_given() -> None:
+    volume = body_with_a_ball((20, 50, 60), 8.0)
+    refs = {name: ImageRef("1", "2", name) for name in volume.images}
+    (detection,) = on_volume(KnowsTheBall(), volume, PredictionSettings(), refs=refs)
+    assert detection.image == refs["1.2.20"]
+    assert all(isinstance(image, ImageRef) for image, _ in detection.volume)
+
+
+def test_without_masks_the_cross_is_the_detectors_or_that_of_the_box() -> None:
+    volume = body_with_a_ball((20, 50, 60), 8.0)
+    (detection,) = on_volume(KnowsTheBall(), volume, PredictionSettings(masks=False))
+    assert detection.mask is None
+    assert detection.volume == ()
+    assert detection.long_axis_mm == pytest.approx(14, abs=2)
+
+
+def test_a_detection_that_reaches_over_the_edge_is_kept() -> None:
+    volume = body_with_a_ball((20, 50, 60), 8.0)
+
+    class OverTheEdge(KnowsTheBall):
+        def _on(self, hu: np.ndarray) -> Found:
+            return Found(np.array([[-9.0, -9.0, -3.0, -3.0]]), np.array([0.9]), np.full((1, 4, 2), np.nan))
+
+    (detection,) = on_volume(OverTheEdge(), volume, PredictionSettings())
+    assert detection.mask is None
+    assert detection.box == Box(-9, -9, -3, -3)
+
+
+def test_scores_below_the_floor_and_more_than_asked_for_are_left_out() -> None:
+    volume = body_with_a_ball((20, 50, 60), 8.0)
+    assert on_volume(KnowsTheBall(), volume, PredictionSettings(least_score=0.99)) == ()
+    assert on_volume(KnowsTheBall(), volume, PredictionSettings(most=0)) == ()
+
+
+def test_a_blob_filter_serves_as_detector() -> None:
+    detections = on_volume(LogBlobs(), body_with_a_ball((20, 50, 60), 8.0), PredictionSettings(masks=False))
+    best = max(detections, key=lambda one: one.score)
+    assert detections[0] is best
+
+
+def test_the_axes_of_a_box_are_its_middle_lines_the_longer_first() -> None:
+    assert inscribed_ends(Box(0, 0, 10, 4)).tolist() == [[0, 2], [10, 2], [5, 0], [5, 4]]
+    assert inscribed_ends(Box(0, 0, 4, 10)).tolist() == [[2, 0], [2, 10], [0, 5], [4, 5]]
