@@ -47,7 +47,7 @@ class Grid:
         return np.array([[x, 0.0, -self.shift[0] * x], [0.0, y, -self.shift[1] * y]])
 
     def _by_axis(self, values: NDArray[np.floating], change: Callable[[Floats], Floats]) -> Floats:
-        pairs = np.asarray(values, np.float64).reshape(*values.shape[:-1], -1, 2)
+        pairs = np.asarray(values, np.float64).reshape(*values.shape[:-1], values.shape[-1] // 2, 2)
         return change(pairs).reshape(values.shape)
 
 

@@ -1,0 +1,140 @@
+"""lesionnet behind the port of all detectors: slices of a volume in, lesions in pixels of those slices out."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deeplesion_miner.errors import ConfigError
+from models.detectors import inputs, lesionnet
+from models.detectors.decoding import Decoded, decode
+from models.detectors.found_masks import axes_of, crop_of
+from models.detectors.lesionnet import MASK_CELL_PX, Maps
+from models.detectors.port import Found
+from models.reading.context import by_distance
+from models.reading.grid import AIR_HU, Grid, grid_over, resample
+from models.recipe import Recipe
+from models.volume import Volume
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MEASURED_FROM_MASK = 0.1
+"""From this score on RECIST axes are those of the mask; below, where hardly anybody looks, those of the net."""
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice under the network's grid."""
+
+    rows: int
+    columns: int
+    row_spacing_mm: float
+    col_spacing_mm: float
+    pixel_mm: float
+    """Of the network's grid."""
+
+    @property
+    def grid(self) -> Grid:
+        """The network's grid over the whole slice."""
+        return grid_over(self.rows, self.columns, self.row_spacing_mm, self.col_spacing_mm, self.pixel_mm)
+
+
+class LesionnetDetector:
+    """A trained lesionnet (`port.Detector`); 'bf16' is pure bfloat16, for processors that compute in it."""
+
+    def __init__(
+        self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
+    ) -> None:
+        """Keeps a copy of the model. ConfigError for a precision that there is not."""
+        if precision not in PRECISIONS:
+            raise ConfigError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
+        self.model_id = model_id
+        self._data = recipe.data
+        self._key = inputs.key_index(recipe.data.slice_offsets_mm)
+        self._device, self._dtype = torch.device(device), PRECISIONS[precision]
+        # converted outside inference mode, or its parameters could never be trained or exported again
+        self._model = copy.deepcopy(model).eval().to(self._device, self._dtype)
+        self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
+        """Lesions of each slice, best first, at most `decoding.LIMIT`."""
+        return tuple(self._detect_one(volume, index) for index in indices)
+
+    def _detect_one(self, volume: Volume, index: int) -> Found:
+        _, rows, columns = volume.hu.shape
+        plane = Plane(rows, columns, volume.row_spacing_mm, volume.col_spacing_mm, self._data.pixel_mm)
+        seen = by_distance(volume.position_mm, index, self._data.slice_offsets_mm)
+        grid = plane.grid
+        planes = resample([volume.hu[one] for one in seen.slices], grid.to_image_matrix, grid.rows, grid.columns)
+        hu = torch.from_numpy(np.maximum(seen.mix(planes), np.float32(AIR_HU)))
+        return find(self._model, hu, self._key, plane, self._device, self._dtype)
+
+
+def model_of(recipe: Recipe) -> lesionnet.Lesionnet:
+    """A lesionnet as the recipe wants it, with new weights. ConfigError for other options than 'size'."""
+    options = dict(recipe.model)
+    size = options.pop("size", None)
+    if options:
+        raise ConfigError(f"recipe {recipe.name}: model.{next(iter(options))}: lesionnet knows model.size alone")
+    return lesionnet.build(size, inputs.channel_count(len(recipe.data.slice_offsets_mm)))
+
+
+def find(
+    model: nn.Module, hu: Tensor, key: int, plane: Plane, device: torch.device, dtype: torch.dtype = torch.float32
+) -> Found:
+    """What a model in evaluation mode finds on (slices, rows, columns) HU of the plane's grid."""
+    with torch.inference_mode():
+        images = inputs.channels(hu[None].to(device), key)
+        maps: Maps = model(images.to(dtype, memory_format=torch.channels_last))
+        (decoded,) = decode(maps)
+    return found_on(decoded, maps.mask[0], plane)
+
+
+def found_on(decoded: Decoded, mask: Tensor, plane: Plane) -> Found:
+    """What was decoded, in pixels of the slice; `mask` (1, H/2, W/2) are the mask logits of the slice."""
+    grid = plane.grid
+    inside = _inside(decoded.boxes, plane)
+    boxes, scores, ends = (_array(part[inside]) for part in (decoded.boxes, decoded.scores, decoded.ends))
+    boxes, ends = grid.to_image(boxes), grid.to_image(ends)
+    logits = mask[0].float().cpu().numpy()
+    crops = tuple(_mask_crop(logits, box, grid) for box in boxes)
+    for number in np.flatnonzero(scores >= MEASURED_FROM_MASK):
+        axes = axes_of(crops[number], boxes[number], plane.row_spacing_mm, plane.col_spacing_mm)
+        if axes is not None:
+            ends[number] = axes
+    return Found(boxes, scores, ends, crops)
+
+
+def _inside(boxes: Tensor, plane: Plane) -> Tensor:
+    """(n,) bool: the centre lies on the slice, not in the grid's padding."""
+    centre = plane.grid.to_image(_array((boxes[:, :2] + boxes[:, 2:]) / 2))
+    return torch.from_numpy(((centre >= -0.5) & (centre < np.array([plane.columns, plane.rows]) - 0.5)).all(axis=1))
+
+
+def _mask_crop(logits: NDArray[np.float32], box_px: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
+    """(rows, columns) of `found_masks.crop_of`: logits read bilinearly between cells, the outermost ones repeated."""
+    left, top, columns, rows = crop_of(box_px)
+    places = grid.to_network(np.arange(max(columns, rows))[:, None] + np.array([left, top]))
+    along, down = _cells(places[:columns, 0], logits.shape[1]), _cells(places[:rows, 1], logits.shape[0])
+    return _between(_between(logits, down, axis=0), along, axis=1)
+
+
+def _cells(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
+    return np.clip((places + 0.5) / MASK_CELL_PX - 0.5, 0, cells - 1)
+
+
+def _between(plane: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    before = np.minimum(places.astype(int), plane.shape[axis] - 1)
+    after = np.minimum(before + 1, plane.shape[axis] - 1)
+    share = np.expand_dims((places - before).astype(np.float32), 1 - axis)
+    read: NDArray[np.float32] = plane.take(before, axis) * (1 - share) + plane.take(after, axis) * share
+    return read
+
+
+def _array(tensor: Tensor) -> NDArray[np.float64]:
+    return tensor.cpu().double().numpy()
