@@ -29,6 +29,8 @@ COMMANDS = {
     "explain": "cli.explain",
     "check": "cli.check",
     "query": "cli.query",
+    "train": "cli.train",
+    "evaluate": "cli.evaluate",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
 

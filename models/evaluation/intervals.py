@@ -59,9 +59,13 @@ def image_weights(patients: Sequence[str], seed: int, replicate: int) -> Floats:
     As many patients as there are, drawn with replacement, each with all its images.
     """
     names, patient = np.unique(np.asarray(patients, dtype=np.str_), return_inverse=True)
+    return patient_weights(len(names), seed, replicate)[patient]
+
+
+def patient_weights(patients: int, seed: int, replicate: int) -> Floats:
+    """(patients,) how often each patient, by the rank of its name, is drawn in one replicate."""
     stream = np.random.Generator(np.random.Philox(key=np.array([seed, replicate], np.uint64)))
-    times = np.bincount(stream.integers(len(names), size=len(names)), minlength=len(names))
-    return times[patient].astype(np.float64)
+    return np.bincount(stream.integers(patients, size=patients), minlength=patients).astype(np.float64)
 
 
 def bootstrap(statistic: Statistic, patients: Sequence[str], draws: Draws) -> tuple[Interval, ...]:
@@ -73,7 +77,7 @@ def bootstrap(statistic: Statistic, patients: Sequence[str], draws: Draws) -> tu
         [statistic(image_weights(patients, draws.seed, number)) for number in range(draws.replicates)], np.float64
     )
     count = len(set(patients))
-    return tuple(_interval(float(one), values[:, k], draws, count) for k, one in enumerate(estimates))
+    return tuple(interval_of(float(one), values[:, k], draws, count) for k, one in enumerate(estimates))
 
 
 def paired_differences(one: Statistic, other: Statistic, patients: Sequence[str], draws: Draws) -> tuple[Interval, ...]:
@@ -110,7 +114,8 @@ def means(values: NDArray[np.floating], image: NDArray[np.int64]) -> Statistic:
     return statistic
 
 
-def _interval(estimate: float, values: Floats, draws: Draws, patients: int) -> Interval:
+def interval_of(estimate: float, values: Floats, draws: Draws, patients: int) -> Interval:
+    """The percentile interval of (replicates,) values; NaN among them are left out and counted."""
     defined = values[~np.isnan(values)]
     tail = (1 - draws.level) / 2
     low, high = np.quantile(defined, (tail, 1 - tail)) if len(defined) else (np.nan, np.nan)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from models.evaluation.froc import Count, Curve, Flags, Pool, Ties, count, curve
 from models.evaluation.froc_reading import score_at
 from models.evaluation.overlap import Floats
+from models.marks import Annotation
 
 COARSE_TYPES = {
     1: "bone",
@@ -114,17 +114,6 @@ def stratified(
 def by_overlap(pool: Pool, thresholds: Sequence[float], ties: Ties = Ties.PUBLISHED) -> dict[float, Curve]:
     """The curve at each overlap threshold: how much of the sensitivity hangs on exact boxes."""
     return {threshold: curve(count(pool, threshold, ties=ties)) for threshold in thresholds}
-
-
-class Annotation(StrEnum):
-    """How far an image was annotated."""
-
-    COMPLETE = "complete"
-    """Somebody marked every lesion on it: what is detected beside the marks is false."""
-    PARTIAL = "partial"
-    """It has marks, as bookmarks come: a reader marks what they follow, not everything."""
-    NONE = "none"
-    """Nobody looked at it for lesions, e.g. a context slice."""
 
 
 @dataclass(frozen=True, eq=False)

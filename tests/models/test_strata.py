@@ -93,7 +93,7 @@ class TestUnmarked:
 
     def test_a_detection_beside_the_marks_is_false_only_where_everything_was_marked(self) -> None:
         one = count(pool(self.marked, self.detected), 0.5)
-        told = apart(one, [Annotation.COMPLETE, Annotation.PARTIAL, Annotation.NONE])
+        told = apart(one, [Annotation.COMPLETE, Annotation.PARTIAL, Annotation.UNMARKED])
         assert told.curve is not None
         assert told.curve.false_positives.tolist() == [0, 1, 1]
         assert told.curve.sensitivity.tolist() == [0.5, 0.5, 1.0]
@@ -109,7 +109,7 @@ class TestUnmarked:
 
     def test_every_detection_is_a_hit_a_repeat_a_false_positive_or_unmarked(self) -> None:
         one = count(pool(self.marked, self.detected), 0.5)
-        told = apart(one, [Annotation.COMPLETE, Annotation.PARTIAL, Annotation.NONE])
+        told = apart(one, [Annotation.COMPLETE, Annotation.PARTIAL, Annotation.UNMARKED])
         assert told.curve is not None
         assert len(told.curve.scores) + len(told.unmarked) == len(one.scores)
 
