@@ -130,6 +130,8 @@ def _reading_points(boxes: Tensor, shape: torch.Size, stride: int, side: int) ->
 
 
 def _read(maps: Tensor, grid: Tensor) -> Tensor:
-    return functional.grid_sample(
-        maps, grid.to(maps.dtype), mode="bilinear", padding_mode="border", align_corners=False
+    # half precision would place the points up to half a cell wrong
+    read = functional.grid_sample(
+        maps.to(grid.dtype), grid, mode="bilinear", padding_mode="border", align_corners=False
     )
+    return read.to(maps.dtype)

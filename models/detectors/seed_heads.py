@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -32,7 +33,7 @@ class ProposalHead(nn.Module):
         self.shared = nn.Conv2d(options.channels(PUBLISHED_CHANNELS), width, 3, padding=1)
         self.objectness = nn.Conv2d(width, kinds, 1)
         self.deltas = nn.Conv2d(width, kinds * 4, 1)
-        draw_new(self)
+        draw_new(self, options.width)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and deltas."""
@@ -57,7 +58,7 @@ class FasterRcnnHead(nn.Module):
             nn.Dropout(DROPPED),
         )
         self.verdict = _Verdict(connected)
-        draw_new(self)
+        draw_new(self, options.width)
 
     def prepare(self, features: Tensor) -> Tensor:
         """What `forward` pools from, for a batch's maps (B * images, C, h, w): those maps."""
@@ -80,7 +81,7 @@ class ContextHead(nn.Module):
         connected = options.channels(CONNECTED)
         self.connected = nn.Linear(MAPS_BY_PLACE * options.images * BINS**2, connected)
         self.verdict = _Verdict(connected)
-        draw_new(self)
+        draw_new(self, options.width)
 
     def prepare(self, features: Tensor) -> Tensor:
         """(B, bins, bins, 10 * images, h, w) from a batch's maps (B * images, C, h, w), images next to one another."""
@@ -108,10 +109,13 @@ class _Verdict(nn.Module):
         return self.classes(connected), self.deltas(connected)
 
 
-def draw_new(module: nn.Module) -> None:
-    """Draws the weights of new layers as published, from torch's global generator; biases are 0."""
+def draw_new(module: nn.Module, width: float) -> None:
+    """Draws the weights of new layers from torch's global generator; biases are 0.
+
+    The published spread, larger where layers have fewer inputs, so that a narrow network's values are as large.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
-            nn.init.normal_(layer.weight, std=NEW_LAYER_SPREAD)
+            nn.init.normal_(layer.weight, std=NEW_LAYER_SPREAD / math.sqrt(width))
             assert layer.bias is not None
-            torch.nn.init.zeros_(layer.bias)
+            nn.init.zeros_(layer.bias)
