@@ -31,12 +31,17 @@ COMMANDS = {
     "query": "cli.query",
     "train": "cli.train",
     "evaluate": "cli.evaluate",
+    "predict": "cli.predict",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
 
 
 LIBRARIES = ("py.warnings", "pydicom", "pynetdicom", "highdicom")
 """Loggers whose messages quote values of the archive; they are heard with ``-v`` only."""
+
+
+MODEL_LIBRARIES = frozenset({"cv2", "matplotlib", "safetensors", "scipy", "torch"})
+"""What the extra 'models' installs; mining works without."""
 
 
 class Commands(click.Group):
@@ -102,6 +107,11 @@ def run(arguments: list[str]) -> int:
     except SumsDoNotHold as error:
         notice(f"mine: the sums do not hold, this is an error in mine: {error}")
         return Exit.FAILED
+    except ModuleNotFoundError as error:
+        if error.name not in MODEL_LIBRARIES:
+            raise
+        notice(f"mine: this needs {error.name}, which is not installed: pip install 'deeplesion-miner[models]'")
+        return Exit.USAGE
     except (MinerError, OSError) as error:
         if invocation.verbose:
             traceback.print_exc()

@@ -6,8 +6,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -80,11 +80,23 @@ def counting_files() -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
-def stopping_politely(is_mining: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+def counted(total: int, unit: str, what: str) -> Iterator[Callable[[int], None]]:
+    """A bar of known length that is moved on by so many; silent without a terminal."""
+    from tqdm import tqdm
+
+    bar: Any = tqdm(total=total, unit=unit, desc=what, file=sys.stderr, disable=None, leave=False)
+    with closing(bar):
+        yield bar.update
+
+
+@contextmanager
+def stopping_politely(
+    is_mining: Callable[[], bool], unit: str = "study", signals: Sequence[signal.Signals] = (signal.SIGINT,)
+) -> Iterator[Callable[[], bool]]:
     """Gives a function that is true after a first Ctrl-C; a second one ends the process at once.
 
-    Before studies are mined there is nothing to finish: Ctrl-C is a KeyboardInterrupt then, as ever. Ending at
-    once loses nothing: what is recorded is durable, the rest is done again.
+    Before units are worked on there is nothing to finish: Ctrl-C is a KeyboardInterrupt then, as ever. Ending at
+    once loses nothing: what is recorded is durable, the rest is done again. `signals` are taken as Ctrl-C.
     """
     asked = False
 
@@ -95,10 +107,11 @@ def stopping_politely(is_mining: Callable[[], bool]) -> Iterator[Callable[[], bo
         asked = True
         if not is_mining():
             raise KeyboardInterrupt
-        notice("\nfinishing the current study; Ctrl-C again stops at once, nothing is lost either way")
+        notice(f"\nfinishing the current {unit}; Ctrl-C again stops at once, nothing is lost either way")
 
-    before = signal.signal(signal.SIGINT, on_interrupt)
+    before = {one: signal.signal(one, on_interrupt) for one in signals}
     try:
         yield lambda: asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        for one, handler in before.items():
+            signal.signal(one, handler)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from deeplesion_miner.detection import Detection
+from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.types import Box, ImageRef, Point, Segment
 from models.delineation.delineate import Delineator, delineate
 from models.delineation.ellipse import ellipse_mask
@@ -17,6 +20,9 @@ from models.detectors.port import Detector, Found
 from models.linking import link
 from models.marks import KeySlice
 from models.reading.folder import DatasetFolder
+from models.training import registry
+from models.training.environment import pick_device
+from models.training.model_folder import ModelFolder
 from models.volume import Volume
 
 
@@ -34,6 +40,41 @@ class PredictionSettings:
     """Slices read around a key slice of a dataset."""
     masks: bool = True
     """Whether each lesion is delineated: mask, 3-D mask, and RECIST measured on the mask."""
+
+
+LEAST_FIT = 0.4
+"""IoU of a detection's box and the box of its axes below which the axes are not believed: boxes are learnt sooner."""
+DETECTORS = ("lesionnet", "seed")
+"""Kinds of recipes whose models detect."""
+
+
+def load_detector(path: Path, device: str = "auto", precision: str = "auto") -> Detector:
+    """The detector of a model folder. ConfigError for a folder that holds none."""
+    model = ModelFolder.load(path)
+    if model.recipe.kind not in DETECTORS:
+        raise ConfigError(f"{path}: a model of kind {model.recipe.kind!r} does not detect; name one of {DETECTORS}")
+    where = pick_device(device)
+    detector: Detector = registry.user(model, str(where), pick_precision(precision, where))
+    return detector
+
+
+def load_delineator(path: Path, device: str = "auto") -> Delineator:
+    """The delineator of a model folder. ConfigError for a folder that holds none."""
+    model = ModelFolder.load(path)
+    if model.recipe.kind != "delineator":
+        raise ConfigError(f"{path}: a model of kind {model.recipe.kind!r} does not delineate; name a 'delineator'")
+    delineator: Delineator = registry.user(model, str(pick_device(device)))
+    return delineator
+
+
+def pick_precision(name: str, device: torch.device) -> str:
+    """'auto' as what computes fastest without loss that shows: bf16 where the processor has it, else fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
 def on_key_slices(
@@ -91,7 +132,7 @@ class _Slice:
     def detection(self, found: Found, row: int, masks: bool, delineator: Delineator | None) -> Detection:
         """One row of what was found, measured."""
         box = Box(*found.boxes_px[row].tolist())
-        ends = found.ends_px[row] if np.isfinite(found.ends_px[row]).all() else inscribed_ends(box)
+        ends = found.ends_px[row] if _fit(found.ends_px[row], box) else inscribed_ends(box)
         plain = Detection(self.names[self.index], box, float(found.scores[row]), self.model_id)
         if not masks or not self._is_on_slice(ends):
             return _measured(plain, *_segments(ends), self.volume)
@@ -107,6 +148,15 @@ class _Slice:
     def _is_on_slice(self, ends: NDArray[np.float64]) -> bool:
         """Whether the ellipse of the ends holds a pixel: a detection may reach over the edge."""
         return bool(ellipse_mask(ends, *self.volume.hu.shape[1:]).any())
+
+
+def _fit(ends: NDArray[np.float64], box: Box) -> bool:
+    """Whether axes may be those of what is in the box: NaN ends and ends that span another box do not."""
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    sides = np.minimum(high, (box.x_max, box.y_max)) - np.maximum(low, (box.x_min, box.y_min))
+    common = sides.clip(min=0).prod()
+    whole = (high - low).prod() + (box.x_max - box.x_min) * (box.y_max - box.y_min) - common
+    return bool(np.isfinite(ends).all() and common >= LEAST_FIT * whole)
 
 
 def _measured(detection: Detection, long_axis: Segment, short_axis: Segment, volume: Volume) -> Detection:

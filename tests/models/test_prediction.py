@@ -72,6 +72,19 @@ def test_without_masks_the_cross_is_the_detectors_or_that_of_the_box() -> None:
     assert detection.long_axis_mm == pytest.approx(14, abs=2)
 
 
+def test_axes_that_span_another_box_than_the_detections_are_not_believed() -> None:
+    volume = body_with_a_ball((20, 50, 60), 10.0)
+
+    class WithAxes(KnowsTheBall):
+        def _on(self, hu: np.ndarray) -> Found:
+            found = super()._on(hu)
+            small = np.array([[59.0, 50], [61, 50], [60, 49], [60, 51]])
+            return Found(found.boxes_px, found.scores, np.repeat(small[None], len(found.scores), axis=0))
+
+    (detection,) = on_volume(WithAxes(), volume, PredictionSettings(masks=False))
+    assert detection.long_axis_mm == pytest.approx(20, abs=2)
+
+
 def test_a_detection_that_reaches_over_the_edge_is_kept() -> None:
     volume = body_with_a_ball((20, 50, 60), 8.0)
 

@@ -1,0 +1,143 @@
+"""What `predict` and `demo` have in common: a model made ready, the slices it looks at, what it finds, pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cli import wiring
+from cli.config import Settings
+from cli.progress import counted, counting_files
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from deeplesion_miner.detection import Detection
+    from deeplesion_miner.types import StudyQuery
+    from models.delineation.delineate import Delineator
+    from models.detectors.port import Detector
+    from models.prediction import PredictionSettings
+    from models.volume import Volume
+
+LONGEST_PICTURES = 24
+"""Pictures that are drawn, of the surest."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictor:
+    """A model ready to look."""
+
+    detector: Detector
+    delineator: Delineator | None
+    settings: PredictionSettings
+
+
+@dataclass(eq=False)
+class Finding:
+    """What was found, and on how much."""
+
+    nothing: str
+    """What to say where there was nothing to look at."""
+    detections: list[Detection] = field(default_factory=list)
+    pixels: dict[int, NDArray[np.int16]] = field(default_factory=dict)
+    """Key slice of the surest detections by position in `detections`, for pictures."""
+    looked_at: int = 0
+    """Slices."""
+    left_out: Counter[str] = field(default_factory=Counter)
+    """Images that no model may look at, by the code of the reason."""
+    broken: frozenset[str] = frozenset()
+    """Codes of reasons for which an image is broken, not merely unfit."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether something that should have been looked at could not be."""
+        return any(reason in self.broken for reason in self.left_out)
+
+    def add(self, detections: tuple[Detection, ...], volume: Volume, names: Mapping[object, int]) -> None:
+        """Adds the detections of a volume; `names` gives the slice of an image."""
+        for detection in detections:
+            self.pixels[len(self.detections)] = volume.hu[names[detection.image]]
+            self.detections.append(detection)
+        surest = sorted(self.pixels, key=lambda one: -self.detections[one].score)[:LONGEST_PICTURES]
+        self.pixels = {one: self.pixels[one] for one in surest}
+
+
+def load(
+    model: Path,
+    *,
+    least_score: float,
+    most: int,
+    masks: bool,
+    delineator: Path | None,
+    device: str,
+    precision: str,
+) -> Predictor:
+    """The model of a folder made ready. ConfigError for a folder that holds none, or one of another kind."""
+    from models.prediction import PredictionSettings, load_delineator, load_detector
+
+    return Predictor(
+        load_detector(model, device, precision),
+        None if delineator is None else load_delineator(delineator, device),
+        PredictionSettings(least_score=least_score, most=most, masks=masks),
+    )
+
+
+def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...]) -> Finding:
+    """What is found on the key slices of a dataset."""
+    from models.prediction import on_key_slices
+    from models.reading.folder import DatasetFolder
+
+    dataset = DatasetFolder.open(folder)
+    chosen = [one for one in dataset.key_slices if not splits or one.split in splits]
+    finding = Finding(f"{folder} has no key slices" + (f" in {' or '.join(splits)}" if splits else ""))
+    if dataset.missing:
+        finding.left_out["picture_missing"] = len(dataset.missing)
+        finding.broken = frozenset({"picture_missing"})
+    with counted(len(chosen), "slice", "looking") as advance:
+        for key_slice in chosen:
+            looked = on_key_slices(predictor.detector, dataset, [key_slice], predictor.settings, predictor.delineator)
+            volume, index = dataset.volume(key_slice, 0.0)
+            for detections in looked:
+                finding.add(detections, volume, {key_slice.file_name: index})
+            finding.looked_at += 1
+            advance(1)
+    return finding
+
+
+def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...], query: StudyQuery) -> Finding:
+    """What is found in the studies of an archive, or of files; raises ArchiveError where the archive is away."""
+    import schemas
+    from cli.study_volumes import study_volumes
+    from dicom_io.opening import ArchiveOpener
+    from models.prediction import on_volume
+
+    archive = wiring.folder_settings(settings, paths) if paths else wiring.archive_settings(settings)
+    unreadable = frozenset(schemas.load("reasons")["unreadable"]) | {"image_missing"}
+    finding = Finding("no CT series that a model may look at", broken=unreadable)
+    with counting_files() as progress, ArchiveOpener(archive, progress) as opener, closing(opener.open()) as opened:
+        for study in study_volumes(opened, query, settings.rules):
+            finding.left_out.update(study.losses())
+            for one in study.volumes:
+                refs = dict(zip(one.volume.images, one.refs, strict=True))
+                with counted(len(one.refs), "slice", "looking") as advance:
+                    found = on_volume(predictor.detector, one.volume, predictor.settings, predictor.delineator, refs)
+                    advance(len(one.refs))
+                finding.add(found, one.volume, {ref: place for place, ref in enumerate(one.refs)})
+                finding.looked_at += len(one.refs)
+    return finding
+
+
+def draw(finding: Finding, folder: Path) -> int:
+    """Draws the surest detections into a folder, and says how many."""
+    from models.pictures import draw_detection
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ranked = sorted(finding.pixels, key=lambda one: -finding.detections[one].score)
+    for rank, place in enumerate(ranked, start=1):
+        draw_detection(finding.pixels[place], finding.detections[place]).save(folder / f"{rank:02d}.png")
+    return len(ranked)

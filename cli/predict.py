@@ -1,0 +1,124 @@
+"""`mine predict`: what a model finds in a dataset, in files, or in studies of an archive."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.config import Configuration, Settings
+from cli.exits import Exit
+from cli.options import command as make_command
+from cli.output import Output, notice, plural
+from cli.study_options import study_options, study_query
+from deeplesion_miner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cli.finding import Finding
+    from deeplesion_miner.detection import Detection
+
+EXAMPLE = """
+mine predict model dataset --split test --out predictions.parquet          # the key slices of a dataset
+mine predict model /data/study --out predictions.parquet --pictures seen   # every CT series of files
+mine predict model --archive PACS@pacs.example.org:104 --study 1.2.3
+"""
+SETTINGS = ("run.work", "archive.method", "archive.calling_ae", "archive.move_port", "archive.images_per_minute")
+COLUMNS = ("image", "score", "long_axis_mm", "short_axis_mm", "volume_mm3", "x_min", "y_min", "x_max", "y_max")
+SHOWN = 20
+"""Rows on a terminal; the file has them all."""
+
+
+@make_command("predict", EXAMPLE, *SETTINGS)
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[DATASET | FILES...]")
+@click.option("--archive", "address", default="", metavar="AET@HOST:PORT", help="Look at studies of this archive.")
+@study_options
+@click.option("--out", type=click.Path(path_type=Path), default=Path("predictions.parquet"), show_default=True,
+              metavar="FILE", help="Where to write the detections; 3-D masks go beside it.")  # fmt: skip
+@click.option("--split", "splits", multiple=True, type=click.Choice(["train", "val", "test"]),
+              help="Of a dataset, only this split; may be repeated.")  # fmt: skip
+@click.option("--least-score", type=click.FloatRange(0, 1), default=0.1, show_default=True,
+              help="What scores less is left out; 0 for a whole FROC curve.")  # fmt: skip
+@click.option("--most", type=click.IntRange(1), default=100, show_default=True,
+              help="At most so many of a key slice, or of a series.")  # fmt: skip
+@click.option("--masks/--no-masks", default=True, show_default=True, help="Delineate each lesion, in 3-D too.")
+@click.option("--delineator", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="A model of kind 'delineator' that helps to delineate.")  # fmt: skip
+@click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw the surest ones there.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="Where to compute.")  # fmt: skip
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
+              help="auto: bf16 where the processor computes in it, else fp32.")  # fmt: skip
+def command(
+    configuration: Configuration,
+    output: Output,
+    model: Path,
+    paths: tuple[Path, ...],
+    address: str,
+    out: Path,
+    splits: tuple[str, ...],
+    pictures: Path | None,
+    **options: Any,
+) -> Exit:
+    """Find lesions with a trained model; `mine evaluate` says how good it is.
+
+    A dataset is looked at key slice by key slice, as published results are; files and studies are looked at
+    slice by slice, and what overlaps from slice to slice is one lesion. Rows that name images of an archive
+    identify patients: they are for the trusted side.
+    """
+    from cli import finding
+    from models.predictions_table import write_predictions
+
+    query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
+    folder = dataset_among(paths)
+    if folder is None and splits:
+        raise ConfigError("--split is for datasets: files and archives have none")
+    predictor = finding.load(model, **options)
+    if folder is not None:
+        found = finding.in_dataset(predictor, folder, splits)
+    else:
+        settings = with_archive(configuration.settings, paths, address)
+        found = finding.in_studies(predictor, settings, paths, replace(query, measured=False))
+    if not found.looked_at:
+        notice(f"nothing matched: {found.nothing}")
+        return Exit.NOTHING_MATCHED
+    write_predictions(out, found.detections)
+    if pictures is not None:
+        notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
+    _tell(found, out, output)
+    return Exit.PARTIAL if found.is_partial else Exit.DONE
+
+
+def dataset_among(paths: tuple[Path, ...]) -> Path | None:
+    """The dataset folder that is named, if one is. ConfigError for a dataset among other paths."""
+    datasets = [path for path in paths if (path / "DL_info.csv").exists() or (path / "lesions.parquet").exists()]
+    if datasets and len(paths) > 1:
+        raise ConfigError(f"{datasets[0]} is a dataset: name it alone")
+    return datasets[0] if datasets else None
+
+
+def with_archive(settings: Settings, paths: tuple[Path, ...], address: str) -> Settings:
+    """The settings with the archive that is named. ConfigError for files and an archive at once, or neither."""
+    if paths and address:
+        raise ConfigError("name files after the model, or an archive by --archive; not both")
+    if paths:
+        return settings
+    return replace(settings, archive=replace(settings.archive, address=address or settings.archive.address))
+
+
+def _tell(found: Finding, out: Path, output: Output) -> None:
+    rows = [_row(one) for one in sorted(found.detections, key=lambda one: -one.score)]
+    output.table("detection", COLUMNS, rows if output.as_json else rows[:SHOWN])
+    if len(rows) > SHOWN and not output.as_json:
+        notice(f"and {len(rows) - SHOWN:,} less sure ones in {out}")
+    notice(f"{plural(len(rows), 'detection')} on {plural(found.looked_at, 'slice')}: {out}")
+    for reason, count in found.left_out.items():
+        notice(f"left out: {plural(count, 'image')}, {reason}")
+
+
+def _row(one: Detection) -> tuple[Any, ...]:
+    name = one.image if isinstance(one.image, str) else one.image.sop_instance_uid
+    box = (one.box.x_min, one.box.y_min, one.box.x_max, one.box.y_max)
+    return name, one.score, one.long_axis_mm, one.short_axis_mm, one.volume_mm3, *box
