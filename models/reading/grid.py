@@ -20,6 +20,9 @@ AIR_HU = -1024.0
 MULTIPLE_PX = 32
 """Sides of a whole slice are padded to a multiple of this: what the strides of our detectors divide."""
 
+TAP_PX = 1.25
+"""Points that are averaged in a network pixel lie at most so far apart, in image pixels: each reaches over one."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -90,33 +93,53 @@ def resample(
 ) -> NDArray[np.float32]:
     """(planes, rows, columns) of images of one size, seen through a (2, 3) matrix from network to image pixels.
 
-    One linear interpolation straight from the image. Where the network's pixels are larger than the image's, as many
-    points as needed are averaged in each (`smooth`), so that nothing falls between them.
+    Linear interpolation of the images. Where the network's pixels are larger than the image's (`smooth`), the image's
+    are averaged first, by whole numbers of them, and then several points in each network pixel, so that nothing falls
+    between them. Both keep the centre of gravity of what is seen.
     """
-    taps = tuple(max(math.ceil(math.hypot(*to_image[:, axis]) - 1e-6), 1) if smooth else 1 for axis in (0, 1))
+    steps = np.hypot(to_image[0, :2], to_image[1, :2])
+    block = max(int(steps.min()), 1) if smooth else 1
+    taps = [max(math.ceil(step / block / TAP_PX), 1) if smooth else 1 for step in steps.tolist()]
     fine = _finer(to_image, taps)
-    height, width = planes[0].shape
-    corners = moved(np.array([(x, y) for x in (0, columns * taps[0] - 1) for y in (0, rows * taps[1] - 1)]), fine)
-    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - 1, 0, (width, height))
-    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 2, 0, (width, height))
+    part = _part(planes[0].shape, moved(_corners(columns * taps[0], rows * taps[1]), fine), block)
     found = np.full((len(planes), rows, columns), outside, np.float32)
-    if left >= right or top >= bottom:
+    if part is None:
         return found
-    fine[:, 2] -= (left, top)
+    left, top, wide, high = part
+    # in blocks of image pixels, counted from the part's first
+    fine[:, 2] = (fine[:, 2] - (left, top) + 0.5) / block - 0.5
+    fine[:, :2] /= block
+    seen = np.full((high * block, wide * block), outside, np.float32)
     for plane, result in zip(planes, found, strict=True):
+        piece = plane[top : top + high * block, left : left + wide * block]
+        seen[: piece.shape[0], : piece.shape[1]] = piece
         drawn = cv2.warpAffine(
-            plane[top:bottom, left:right].astype(np.float32),
+            seen if block == 1 else cv2.resize(seen, (wide, high), interpolation=cv2.INTER_AREA),
             fine,
             (columns * taps[0], rows * taps[1]),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT,
             borderValue=outside,
         )
-        result[:] = drawn if taps == (1, 1) else cv2.resize(drawn, (columns, rows), interpolation=cv2.INTER_AREA)
+        result[:] = drawn if taps == [1, 1] else cv2.resize(drawn, (columns, rows), interpolation=cv2.INTER_AREA)
     return found
 
 
-def _finer(matrix: Floats, taps: tuple[int, ...]) -> Floats:
+def _part(shape: tuple[int, ...], corners: Floats, block: int) -> tuple[int, int, int, int] | None:
+    """The part of an image that is needed: left, top (pixels), width, height (blocks); None where it lies outside."""
+    height, width = shape
+    left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - block, 0, (width, height)).tolist()
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + 1 + block, 0, (width, height)).tolist()
+    if left >= right or top >= bottom:
+        return None
+    return left, top, math.ceil((right - left) / block), math.ceil((bottom - top) / block)
+
+
+def _corners(columns: int, rows: int) -> Floats:
+    return np.array([(x, y) for x in (0, columns - 1) for y in (0, rows - 1)], np.float64)
+
+
+def _finer(matrix: Floats, taps: Sequence[int]) -> Floats:
     """The matrix for a grid of `taps` points along each side of a pixel."""
     x, y = (1 / one for one in taps)
     return np.column_stack(

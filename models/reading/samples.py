@@ -19,9 +19,10 @@ from deeplesion_miner.errors import ConfigError
 from models.delineation.ellipse import SHORT_OVER_LONG
 from models.detectors.inputs import key_index
 from models.marks import KeySlice, Mark
-from models.reading import augmentation, context
+from models.reading import augmentation
 from models.reading.folder import DatasetFolder
-from models.reading.grid import AIR_HU, Floats, Grid, grid_over, resample
+from models.reading.grid import Grid
+from models.reading.stack import PROTOCOLS, PUBLIC, of_folder, whole_slices
 from models.reading.targets import MaskSource, Targets, targets
 from models.recipe import Recipe
 
@@ -77,10 +78,9 @@ class Samples:
         self._recipe = recipe
         self._masks = masks
         self._splits = tuple(splits)
+        drop_noisy = recipe.data.drop_noisy or recipe.data.protocol == PUBLIC
         self.key_slices = tuple(
-            counted
-            for one in folder.key_slices
-            if one.split in splits and (counted := _counted(one, recipe.data.drop_noisy)).marks
+            counted for one in folder.key_slices if one.split in splits and (counted := _counted(one, drop_noisy)).marks
         )
         """Those with a mark that counts, only such marks among theirs, sorted by file name."""
         self.key_index = key_index(recipe.data.slice_offsets_mm)
@@ -110,17 +110,9 @@ class Samples:
 
     def whole(self, key_slice: KeySlice) -> WholeSlice:
         """The whole key slice with its context, for validation and inference."""
-        data = self._recipe.data
-        around = self._folder.slices_around(key_slice)
-        positions = np.array([one.position_mm for one in around])
-        at = next(index for index, one in enumerate(around) if one.file_name == key_slice.file_name)
-        seen = context.by_distance(positions, at, data.slice_offsets_mm)
-        grid = grid_over(
-            key_slice.rows, key_slice.columns, key_slice.row_spacing_mm, key_slice.col_spacing_mm, data.pixel_mm
-        )
-        planes = [self._folder.checked_hu(key_slice, around[index].file_name) for index in seen.slices]
-        hu = seen.mix(resample(planes, grid.to_image_matrix, grid.rows, grid.columns))
-        return WholeSlice(key_slice, torch.from_numpy(np.maximum(hu, np.float32(AIR_HU))), grid, self.key_index)
+        stack, at = of_folder(self._folder, key_slice)
+        hu, grid = next(whole_slices(stack, [at], self._recipe.data))
+        return WholeSlice(key_slice, hu, grid, self.key_index)
 
     def _picked(self, step: int) -> tuple[KeySlice, ...]:
         count, batch = len(self.key_slices), self._recipe.training.batch
@@ -142,26 +134,19 @@ class Samples:
         random = np.random.default_rng([recipe.training.seed, SAMPLE, step, place])
         move = augmentation.draw(random, recipe.augmentation)
         centre = self._centre(random, key_slice)
-        matrix = augmentation.to_image(move, key_slice, centre, data.pixel_mm, data.crop_px)
-        hu = self._slices(random, key_slice, move.mirror_slices, matrix)
+        stack, key = of_folder(self._folder, key_slice)
+        at = self._beside(random, key_slice, stack.position_mm, key)
+        matrix = augmentation.to_image(move, key_slice, centre, stack.pixel_mm(key, data), data.crop_px)
+        hu = stack.crop(stack.seen(at, data, mirrored=move.mirror_slices), matrix, data)
         augmentation.disturb(hu, random, recipe.augmentation)
         return hu, targets(key_slice, key_slice.marks, matrix, data.crop_px, self._masks)
 
-    def _slices(
-        self, random: np.random.Generator, key_slice: KeySlice, mirrored: bool, matrix: Floats
-    ) -> NDArray[np.float32]:
-        """(slices, crop, crop) around a slice that may lie beside the key slice, within the lesion."""
-        data = self._recipe.data
-        around = self._folder.slices_around(key_slice)
-        positions = np.array([one.position_mm for one in around])
-        at = next(index for index, one in enumerate(around) if one.file_name == key_slice.file_name)
+    def _beside(
+        self, random: np.random.Generator, key_slice: KeySlice, position_mm: NDArray[np.float64], key: int
+    ) -> int:
+        """The slice that takes the key slice's place: one that the smallest lesion still reaches."""
         reach_mm = self._recipe.augmentation.key_slice_jitter * min(map(_radius_mm, key_slice.marks))
-        beside = np.flatnonzero(np.abs(positions - positions[at]) <= reach_mm)
-        at = int(random.choice(beside))
-        offsets = [-offset if mirrored else offset for offset in data.slice_offsets_mm]
-        seen = context.by_distance(positions, at, offsets)
-        planes = [self._folder.checked_hu(key_slice, around[index].file_name) for index in seen.slices]
-        return seen.mix(resample(planes, matrix, data.crop_px, data.crop_px))
+        return int(random.choice(np.flatnonzero(np.abs(position_mm - position_mm[key]) <= reach_mm)))
 
     def _centre(self, random: np.random.Generator, key_slice: KeySlice) -> tuple[float, float]:
         """(column, row) on the image: a lesion's centre, or a point of the body."""
@@ -203,6 +188,14 @@ def _radius_mm(mark: Mark) -> float:
 
 
 def _check(recipe: Recipe) -> None:
+    data = recipe.data
+    if data.protocol not in PROTOCOLS:
+        raise ConfigError(f"data.protocol {data.protocol!r}: it is one of {', '.join(PROTOCOLS)}")
+    if data.protocol == PUBLIC and key_index(data.slice_offsets_mm) * 2 + 1 != len(data.slice_offsets_mm):
+        raise ConfigError(
+            f"data.slice_offsets_mm {list(data.slice_offsets_mm)}: the public protocol has as many slices before the "
+            "key slice as behind it"
+        )
     if recipe.augmentation.shift_px * 2 >= recipe.data.crop_px:
         raise ConfigError(
             f"augmentation.shift_px {recipe.augmentation.shift_px}: a crop of {recipe.data.crop_px} px would lose its "

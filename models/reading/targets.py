@@ -91,12 +91,15 @@ def soft_ellipse(ends_px: Floats, rows: int, columns: int) -> NDArray[np.float32
     return mask
 
 
-def trust(key_slice: KeySlice, mark: Mark, mask: PixelMask) -> float:
-    """0 to 1: how far a mask can be trusted, by its Dice with the quarter ellipses of its mark's ends."""
-    drawn = mask.on_plane(key_slice.rows, key_slice.columns)
-    ellipse = ellipse_mask(_completed(key_slice, mark), key_slice.rows, key_slice.columns)
-    both = int(drawn.sum()) + int(ellipse.sum())
-    dice = 2 * int((drawn & ellipse).sum()) / both if both else 0.0
+def trust(ends_px: Floats, mask: PixelMask) -> float:
+    """0 to 1: how far a mask can be trusted, by its Dice with the quarter ellipses of the ends (4, 2) of its mark."""
+    top_left = np.floor(np.minimum(ends_px.min(axis=0), (mask.first_column, mask.first_row))).astype(int) - 1
+    far_corner = (mask.first_column + mask.bits.shape[1], mask.first_row + mask.bits.shape[0])
+    columns, rows = np.ceil(np.maximum(ends_px.max(axis=0), far_corner)).astype(int) + 2 - top_left
+    near = PixelMask(mask.first_column - int(top_left[0]), mask.first_row - int(top_left[1]), mask.bits)
+    drawn = near.on_plane(int(rows), int(columns))
+    ellipse = ellipse_mask(ends_px - top_left, int(rows), int(columns))
+    dice = 2 * int((drawn & ellipse).sum()) / (int(drawn.sum()) + int(ellipse.sum()))
     return min(max((dice - REFUSED_DICE) / (TRUSTED_DICE - REFUSED_DICE), 0.0), 1.0)
 
 
@@ -107,7 +110,7 @@ def _mask(
     if given is None:
         return soft_ellipse(ends, crop_px, crop_px), 0.0 if mark.short_axis_mm is None else 1.0
     plane = given.on_plane(key_slice.rows, key_slice.columns)
-    return resample([plane], to_image, crop_px, crop_px, outside=0.0)[0], trust(key_slice, mark, given)
+    return resample([plane], to_image, crop_px, crop_px, outside=0.0)[0], trust(_completed(key_slice, mark), given)
 
 
 def _completed(key_slice: KeySlice, mark: Mark) -> Floats:
