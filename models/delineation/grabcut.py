@@ -51,12 +51,17 @@ DEFAULT = GrabCutSettings()
 class Grid:
     """A square grid in mm around a cross, where a lesion of any size has about as many points."""
 
+    cross: Cross
+    """At the middle of the grid."""
     columns: NDArray[np.float32]
     """(side, side) place of each point in pixels of the image."""
     rows: NDArray[np.float32]
     level: Floats
     """(side, side) distance of each point in the frame of the cross: 1 on the quarter ellipses."""
     step_mm: float
+    column_step_px: float
+    """Distance of neighbours along a row, in pixels of the image."""
+    row_step_px: float
 
     def sampled(self, hu: NDArray[np.generic]) -> NDArray[np.float32]:
         """(side, side) the image (rows, columns) at the grid's points, linearly; its border repeats outside."""
@@ -79,7 +84,15 @@ def grid_around(
         cross.centre[0] + points_mm / col_spacing_mm, cross.centre[1] + points_mm / row_spacing_mm
     )
     distance = np.hypot(*cross.coordinates(columns, rows))
-    return Grid(columns.astype(np.float32), rows.astype(np.float32), distance, step_mm)
+    return Grid(
+        cross,
+        columns.astype(np.float32),
+        rows.astype(np.float32),
+        distance,
+        step_mm,
+        step_mm / col_spacing_mm,
+        step_mm / row_spacing_mm,
+    )
 
 
 def cut(hu: NDArray[np.generic], grid: Grid, level: float, settings: GrabCutSettings = DEFAULT) -> Mask | None:
@@ -125,12 +138,10 @@ def on_image(lesion: NDArray[np.generic], grid: Grid, rows: int, columns: int) -
     """(rows, columns) pixels of the image whose centre lies in a lesion of a grid (a mask, or shares from 0 to 1)."""
     mask = np.zeros((rows, columns), np.bool_)
     column_0, row_0 = float(grid.columns[0, 0]), float(grid.rows[0, 0])
-    column_step = float(grid.columns[0, -1] - column_0) / (grid.columns.shape[1] - 1)
-    row_step = float(grid.rows[-1, 0] - row_0) / (grid.rows.shape[0] - 1)
     column = np.arange(max(int(column_0), 0), min(int(grid.columns[0, -1]) + 2, columns))
     row = np.arange(max(int(row_0), 0), min(int(grid.rows[-1, 0]) + 2, rows))
     if row.size and column.size:
-        at_column, at_row = np.meshgrid((column - column_0) / column_step, (row - row_0) / row_step)
+        at_column, at_row = np.meshgrid((column - column_0) / grid.column_step_px, (row - row_0) / grid.row_step_px)
         shares = cv2.remap(
             lesion.astype(np.float32),
             at_column.astype(np.float32),

@@ -41,7 +41,7 @@ KINDS = {
     "delineator": Kind(
         "models.delineation.task:DelineatorTask",
         "models.delineation.task:network",
-        "models.delineation.delineator:Delineator",
+        "models.delineation.delineator:UNetDelineator",
     ),
     "body-part": Kind(
         "models.body_part.task:BodyPartTask",
