@@ -37,6 +37,12 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--keep-noisy", is_flag=True, help="Count marks flagged possibly noisy, too.")
 @click.option("--annotation", type=FILE, metavar="FILE",
               help="CSV file_name,annotation: complete, partial or unmarked; default: key slices partial.")  # fmt: skip
+@click.option("--known", type=FILE, metavar="FILE",
+              help="CSV file_name,x_min,y_min,x_max,y_max,kind of known non-lesions.")  # fmt: skip
+@click.option("--score", "scores", type=click.FloatRange(0, 1), multiple=True,
+              help="Tell these shares from this score on, too; may be repeated.")  # fmt: skip
+@click.option("--masks", type=FILE, metavar="FILE",
+              help="Reference masks (Parquet) to compare predicted masks with.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap over patients.")
 @click.option("--replicates", type=click.IntRange(1), default=1000, show_default=True, help="Of the bootstrap.")
 def command(
@@ -53,6 +59,9 @@ def command(
     p3d: bool,
     keep_noisy: bool,
     annotation: Path | None,
+    known: Path | None,
+    scores: tuple[float, ...],
+    masks: Path | None,
     seed: int,
     replicates: int,
 ) -> Exit:
@@ -62,12 +71,14 @@ def command(
     slices that nobody annotated are told apart and never count. Ends with exit code 4 where the split has no marks.
     """
     from models.evaluation.cases import counted_slices, read_annotation
-    from models.evaluation.evaluate import evaluate
+    from models.evaluation.evaluate import Extras, evaluate
     from models.evaluation.intervals import Draws
+    from models.evaluation.kinds import read_known
     from models.evaluation.overlap import Criterion, Space
     from models.evaluation.protocol import Boxes, Protocol
     from models.evaluation.record import record, summary
-    from models.evaluation.writing import read, write
+    from models.evaluation.writing import PAGE, read, write
+    from models.predictions_table import read_reference_masks
     from models.reading.folder import DatasetFolder
 
     protocol = Protocol(
@@ -84,10 +95,14 @@ def command(
     if not slices.marks:
         notice(f"{dataset}: no marks in the split {split!r}; name another with --split")
         return Exit.NOTHING_MATCHED
-    found = evaluate(
-        folder, slices, read(predictions), protocol, Draws(seed, replicates), [read(one) for one in against]
+    extras = Extras(
+        known=read_known(known, folder) if known else (),
+        scores=scores,
+        references=read_reference_masks(masks) if masks else (),
     )
+    ours, *others = read([predictions, *against])
+    found = evaluate(folder, slices, ours, protocol, Draws(seed, replicates), others, extras)
     write(found, folder, out)
     output.record("evaluation", record(found, folder), summary(found))
-    notice(f"written to {out}")
+    notice(f"look at {out / PAGE}")
     return Exit.DONE

@@ -24,13 +24,16 @@ class Steps:
     """(k,) per image."""
     sensitivity: Floats
     scores: Floats
+    end: float
+    """False positives per image with all detections."""
 
 
 def steps(count: Count) -> Steps:
     """The steps of a curve; of equal false positives the last point."""
     whole = curve(count)
+    end = float(whole.false_positives[-1]) if len(whole.false_positives) else 0.0
     rises = np.flatnonzero(count.new_hits)
-    return Steps(whole.false_positives[rises], whole.sensitivity[rises], whole.scores[rises])
+    return Steps(whole.false_positives[rises], whole.sensitivity[rises], whole.scores[rises], end)
 
 
 def all_steps(evaluation: Evaluation) -> Iterator[tuple[str, str, int, Steps]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,10 +13,13 @@ from models.evaluation.cases import Cases, MarkedDataset, Slices, assign, pooled
 from models.evaluation.figures import Figures, OtherWay, PatientFigures, StratumFigures
 from models.evaluation.froc import Count, Pool, count
 from models.evaluation.intervals import Draws, Interval
+from models.evaluation.kinds import KindShare, KnownNonLesion, ShareDifference, kind_shares, share_differences
+from models.evaluation.matched import Measure, mask_measures, matches, recist_measures
 from models.evaluation.overlap import Floats
-from models.evaluation.protocol import Protocol
+from models.evaluation.protocol import BAND, Protocol
 from models.evaluation.resampling import Resample
 from models.marks import Annotation
+from models.predictions_table import ReferenceMask
 
 
 @dataclass(frozen=True)
@@ -32,16 +35,28 @@ class Predictions:
         return tuple(sorted({detection.model_id for detection in self.detections}))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Difference:
     """These predictions minus others, paired: both see the same patients in every replicate."""
 
     other: str
     model_ids: tuple[str, ...]
+    other_count: Count
     other_figures: Figures
     sensitivity: tuple[Interval, ...]
     average: Interval
     average_to_eight: Interval
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What may be known beside the marks."""
+
+    known: tuple[KnownNonLesion, ...] = ()
+    """Non-lesions, for the kinds of false positives."""
+    scores: tuple[float, ...] = ()
+    """Further scores at which these kinds are told."""
+    references: tuple[ReferenceMask, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,21 +80,29 @@ class Evaluation:
     cases: Cases
     pool: Pool
     count: Count
-    replicates: Floats
-    """(1 + replicates, levels + 2), see `figures.replicates`."""
     figures: Figures
+    band: tuple[Interval, ...]
+    """Sensitivity at each of `protocol.BAND`."""
     strata: tuple[StratumFigures, ...]
     patients: tuple[PatientFigures, ...]
     other_ways: tuple[OtherWay, ...]
     complete_only: Figures | None
     """False positives on, and per, completely annotated slice; None where there is none or nothing else."""
     unmarked: Unmarked
-    differences: tuple[Difference, ...] = field(default=())
+    differences: tuple[Difference, ...]
+    kinds: tuple[KindShare, ...]
+    kind_differences: tuple[ShareDifference, ...]
+    recist: tuple[Measure, ...]
+    masks: Mapping[str, tuple[Measure, ...]]
+    """'2-D' and '3-D'; () without reference masks."""
 
     @property
     def slices(self) -> Slices:
         """The slices that count."""
         return self.cases.slices
+
+
+NOTHING_MORE = Extras()
 
 
 def evaluate(
@@ -89,6 +112,7 @@ def evaluate(
     protocol: Protocol,
     draws: Draws,
     against: Sequence[Predictions] = (),
+    extras: Extras = NOTHING_MORE,
 ) -> Evaluation:
     """Compares predictions with the marks of `slices`, and with other predictions of the same slices.
 
@@ -97,12 +121,17 @@ def evaluate(
     resample = Resample.of(slices.patients, draws)
     cases, pool, one, values = _counted(dataset, slices, predictions, protocol, resample)
     found = figures.figures_of(values, len(one.mark), resample)
-    differences = []
+    shares, share_values = kind_shares(cases, one, extras.known, resample, extras.scores)
+    differences: list[Difference] = []
+    of_shares: list[ShareDifference] = []
     for other in against:
-        _, _, other_count, other_values = _counted(dataset, slices, other, protocol, resample)
+        other_cases, _, other_count, other_values = _counted(dataset, slices, other, protocol, resample)
         *each, average, to_eight = (resample.interval(column) for column in (values - other_values).T)
         beside = figures.figures_of(other_values, len(other_count.mark), resample)
-        differences.append(Difference(other.name, other.model_ids, beside, tuple(each), average, to_eight))
+        differences.append(Difference(other.name, other.model_ids, other_count, beside, tuple(each), average, to_eight))
+        _, other_shares = kind_shares(other_cases, other_count, extras.known, resample, extras.scores)
+        of_shares += share_differences(other.name, shares, share_values, other_shares, resample)
+    matched = matches(cases, one)
     return Evaluation(
         protocol=protocol,
         draws=draws,
@@ -110,14 +139,18 @@ def evaluate(
         cases=cases,
         pool=pool,
         count=one,
-        replicates=values,
         figures=found,
+        band=tuple(resample.interval(column) for column in resample.sensitivities(one, BAND).T),
         strata=figures.stratum_figures(pool, protocol, figures.strata_of(slices), resample),
         patients=figures.patient_figures(one, resample),
         other_ways=figures.other_ways(cases, predictions.detections, dataset, protocol),
         complete_only=_complete_only(slices, one, resample),
         unmarked=_unmarked(cases),
         differences=tuple(differences),
+        kinds=shares,
+        kind_differences=tuple(of_shares),
+        recist=recist_measures(matched, resample),
+        masks=mask_measures(matched, extras.references, resample),
     )
 
 

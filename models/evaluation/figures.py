@@ -139,10 +139,11 @@ def _with_averages(read: Floats) -> Floats:
 
 def _others(protocol: Protocol, volumes: bool) -> Iterator[tuple[str, Protocol]]:
     for threshold in sorted({0.3, 0.5, 0.75} - {protocol.threshold}):
-        yield f"{protocol.criterion} of at least {threshold:g}", replace(protocol, threshold=threshold)
+        yield f"{protocol.measure} of at least {threshold:g}", replace(protocol, threshold=threshold)
     for criterion in (Criterion.IOU, Criterion.IOBB, Criterion.IOBBGT):
+        other = replace(protocol, criterion=criterion)
         if criterion is not protocol.criterion:
-            yield f"{criterion} instead of {protocol.criterion}", replace(protocol, criterion=criterion)
+            yield f"{other.measure} instead of {protocol.measure}", other
     boxes = Boxes.TIGHT if protocol.boxes is Boxes.PADDED else Boxes.PADDED
     yield f"{boxes} boxes", replace(protocol, boxes=boxes)
     if volumes:

@@ -12,6 +12,8 @@ FALSE_POSITIVES = PUBLISHED_FALSE_POSITIVES
 """Per image, where every curve is read."""
 PUBLISHED_AVERAGE = slice(0, 4)
 """Of these, 0.5, 1, 2 and 4: the "average" of DeepLesion's papers."""
+BAND = tuple(2.0 ** (third / 3) for third in range(-9, 13))
+"""Where the interval of a drawn curve is computed: 1/8 to 16, three times an octave."""
 AVERAGE_TO_EIGHT = slice(0, 5)
 """0.5, 1, 2, 4 and 8."""
 
@@ -44,6 +46,11 @@ class Protocol:
     drop_noisy: bool = True
     """Marks flagged possibly noisy do not count, nor do slices that hold no other mark: as published."""
 
+    @property
+    def measure(self) -> str:
+        """The criterion as it is written: 'IoU'."""
+        return self.criterion.replace("O", "o")
+
     def words(self) -> dict[str, str]:
         """The rules in sentences, for the record and the page."""
         compared = {
@@ -59,7 +66,7 @@ class Protocol:
         noisy = "left out, with the slices that hold no other mark" if self.drop_noisy else "kept"
         return {
             "boxes": compared[self.boxes],
-            "hit": f"{self.criterion} of at least {self.threshold:g} (an extent is last - first + 1 pixel)",
+            "hit": f"{self.measure} of at least {self.threshold:g} (an extent is last - first + 1 pixel)",
             "detections": seen[self.space],
             "counting": "all detections are pooled and ranked by score; one that hits no mark of its image is a false "
             "positive, one that hits only marks that better ones hit is neither; false positives are divided by all "

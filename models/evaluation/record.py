@@ -13,6 +13,7 @@ from models.evaluation.cases import MarkedDataset
 from models.evaluation.evaluate import Difference, Evaluation, annotation_counts
 from models.evaluation.figures import Figures
 from models.evaluation.intervals import Interval
+from models.evaluation.matched import Measure
 from models.evaluation.protocol import FALSE_POSITIVES
 from models.marks import Annotation
 
@@ -48,6 +49,7 @@ def record(evaluation: Evaluation, dataset: MarkedDataset) -> dict[str, Any]:
             "detections_on_noisy_images": cases.on_noisy,
             "detections_in_other_splits": cases.elsewhere,
         },
+        "false_positives_per_image_at_the_end": last_false_positives(evaluation),
         **figures_values(evaluation.figures),
         "complete_images_only": evaluation.complete_only and figures_values(evaluation.complete_only),
         "unmarked": asdict(evaluation.unmarked),
@@ -75,6 +77,12 @@ def record(evaluation: Evaluation, dataset: MarkedDataset) -> dict[str, Any]:
             for one in evaluation.other_ways
         ],
         "against": [_difference(one) for one in evaluation.differences],
+        "false_positive_kinds": [asdict(one) | {"share": interval_values(one.share)} for one in evaluation.kinds],
+        "false_positive_kinds_against": [
+            asdict(one) | {"difference": interval_values(one.difference)} for one in evaluation.kind_differences
+        ],
+        "recist": [_measure(one) for one in evaluation.recist],
+        "masks": {space: [_measure(one) for one in measures] for space, measures in evaluation.masks.items()},
     }
     plain: dict[str, Any] = _strict(values)
     return plain
@@ -91,7 +99,7 @@ def summary(evaluation: Evaluation) -> str:
     lines = [
         f"{evaluation.predictions.name}: {len(evaluation.cases.flat)} detections on {len(slices.counted)} slices "
         f"with {len(slices.marks)} marks of {len(set(slices.patients))} patients ({slices.split})",
-        f"hit: {evaluation.protocol.criterion} >= {evaluation.protocol.threshold:g}, {evaluation.protocol.boxes} boxes",
+        f"hit: {evaluation.protocol.measure} >= {evaluation.protocol.threshold:g}, {evaluation.protocol.boxes} boxes",
         f"FP per image  sensitivity [{evaluation.draws.level:.0%} interval]",
         *(
             f"{level:>12g}  {interval_words(one)}"
@@ -105,6 +113,11 @@ def summary(evaluation: Evaluation) -> str:
             for one in evaluation.differences
         ),
     ]
+    end = last_false_positives(evaluation)
+    if end < FALSE_POSITIVES[-1]:
+        lines.append(
+            f"the curve ends at {end:.3g} false positives per image; beyond, the sensitivity at its end stands"
+        )
     partial = annotation_counts(slices)[Annotation.PARTIAL]
     if partial:
         lines.append(f"{partial} slices were marked in part only: false positives per image are an upper bound")
@@ -114,6 +127,11 @@ def summary(evaluation: Evaluation) -> str:
             "annotated: not counted"
         )
     return "\n".join(lines)
+
+
+def last_false_positives(evaluation: Evaluation) -> float:
+    """False positives per image with all detections: beyond, a sensitivity is that of the curve's end."""
+    return float(evaluation.count.false_positive.sum()) / evaluation.count.image_count
 
 
 def figures_values(figures: Figures) -> dict[str, Any]:
@@ -156,6 +174,10 @@ def _difference(one: Difference) -> dict[str, Any]:
             "average_to_eight": interval_values(one.average_to_eight),
         },
     }
+
+
+def _measure(one: Measure) -> dict[str, Any]:
+    return asdict(one) | {"mean": interval_values(one.mean)}
 
 
 def _at_levels(values: Sequence[Any]) -> dict[str, Any]:
