@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from models.delineation.ellipse import axes_mm, completed, cross_of, ellipse_mask, ellipsoid_mask
+from models.delineation.prior import Prior, calibrated
 
 CROSS = np.array([(10.0, 20.0), (40.0, 20.0), (20.0, 12.0), (20.0, 25.0)])
 
@@ -110,3 +111,20 @@ def test_an_ellipsoid_has_the_ellipse_on_its_key_slice_and_ends_at_its_depth() -
 def test_ends_without_a_long_axis_are_refused(ends: NDArray[np.float64]) -> None:
     with pytest.raises(ValueError, match="long axis"):
         ellipse_mask(ends, 10, 10)
+
+
+def test_the_prior_moves_each_end_out_by_its_margin_in_mm() -> None:
+    prior = Prior(margin_mm=0.6, depth_short=0.2, depth_long=0.25, depth_interval=0.5)
+    ends = prior.ends(CROSS, row_spacing_mm=0.5, col_spacing_mm=1.5)
+    assert ends == pytest.approx(CROSS + np.array([(-0.4, 0), (0.4, 0), (0, -1.2), (0, 1.2)]))
+    assert prior.key_mask(CROSS, 0.5, 1.5, 50, 50).sum() > ellipse_mask(CROSS, 50, 50).sum()
+
+
+def test_the_prior_reaches_farther_through_thick_slices() -> None:
+    prior = calibrated()
+    depths = [prior.half_depth_mm(20, 15, interval) for interval in (1.0, 5.0)]
+    assert depths[0] < depths[1] < depths[0] + 5
+    distance_mm = np.arange(-30.0, 31.0)
+    planes = prior.volume_mask(CROSS, distance_mm, 1.0, 0.8, 0.8, 50, 50)
+    reached = distance_mm[planes.any(axis=(1, 2))]
+    assert reached.max() == -reached.min() == int(prior.half_depth_mm(*axes_mm(CROSS, 0.8, 0.8), 1.0))
