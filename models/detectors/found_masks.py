@@ -49,4 +49,5 @@ def axes_of(
         return None
     long_axis, short_axis = recist_of_mask(bits, row_spacing_mm, col_spacing_mm)
     left, top, _, _ = crop_of(box_px)
-    return np.array([long_axis.start, long_axis.end, short_axis.start, short_axis.end]) + np.array([left, top])
+    ends: NDArray[np.float64] = np.array([long_axis.start, long_axis.end, short_axis.start, short_axis.end])
+    return ends + np.array([left, top], np.float64)

@@ -17,8 +17,8 @@ from models.detectors.decoding import Decoded, decode
 from models.detectors.found_masks import axes_of, crop_of
 from models.detectors.lesionnet import MASK_CELL_PX, Maps
 from models.detectors.port import Found
-from models.reading.context import by_distance
-from models.reading.grid import AIR_HU, Grid, grid_over, resample
+from models.reading.grid import Grid
+from models.reading.stack import of_volume, whole_slices
 from models.recipe import Recipe
 from models.volume import Volume
 
@@ -35,13 +35,7 @@ class Plane:
     columns: int
     row_spacing_mm: float
     col_spacing_mm: float
-    pixel_mm: float
-    """Of the network's grid."""
-
-    @property
-    def grid(self) -> Grid:
-        """The network's grid over the whole slice."""
-        return grid_over(self.rows, self.columns, self.row_spacing_mm, self.col_spacing_mm, self.pixel_mm)
+    grid: Grid
 
 
 class LesionnetDetector:
@@ -63,16 +57,18 @@ class LesionnetDetector:
 
     def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
         """Lesions of each slice, best first, at most `decoding.LIMIT`."""
-        return tuple(self._detect_one(volume, index) for index in indices)
-
-    def _detect_one(self, volume: Volume, index: int) -> Found:
         _, rows, columns = volume.hu.shape
-        plane = Plane(rows, columns, volume.row_spacing_mm, volume.col_spacing_mm, self._data.pixel_mm)
-        seen = by_distance(volume.position_mm, index, self._data.slice_offsets_mm)
-        grid = plane.grid
-        planes = resample([volume.hu[one] for one in seen.slices], grid.to_image_matrix, grid.rows, grid.columns)
-        hu = torch.from_numpy(np.maximum(seen.mix(planes), np.float32(AIR_HU)))
-        return find(self._model, hu, self._key, plane, self._device, self._dtype)
+        return tuple(
+            find(
+                self._model,
+                hu,
+                self._key,
+                Plane(rows, columns, volume.row_spacing_mm, volume.col_spacing_mm, grid),
+                self._device,
+                self._dtype,
+            )
+            for hu, grid in whole_slices(of_volume(volume), indices, self._data)
+        )
 
 
 def model_of(recipe: Recipe) -> lesionnet.Lesionnet:

@@ -72,13 +72,8 @@ class LesionnetTask:
 
     def _find(self, model: nn.Module, key_slice: KeySlice) -> Found:
         whole = self._validation.whole(key_slice)
-        plane = Plane(
-            key_slice.rows,
-            key_slice.columns,
-            key_slice.row_spacing_mm,
-            key_slice.col_spacing_mm,
-            self._recipe.data.pixel_mm,
-        )
+        spacing_mm = key_slice.row_spacing_mm, key_slice.col_spacing_mm
+        plane = Plane(key_slice.rows, key_slice.columns, *spacing_mm, whole.grid)
         weights = next(model.parameters())
         return find(model, whole.hu, whole.key_index, plane, weights.device, weights.dtype)
 

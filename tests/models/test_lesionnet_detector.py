@@ -10,6 +10,7 @@ from deeplesion_miner.errors import ConfigError
 from models.detectors.decoding import Decoded
 from models.detectors.found_masks import crop_of, lesion_bits, mask_of
 from models.detectors.lesionnet_detector import LesionnetDetector, Plane, found_on, model_of
+from models.reading.grid import grid_over
 from models.recipe import DataRecipe, Recipe
 from models.volume import Volume
 
@@ -37,7 +38,7 @@ def an_ellipse(plane: Plane, column: float, row: float, half_long_mm: float, hal
     return torch.from_numpy(8 * (1 - away)).float()[None]
 
 
-PLANE = Plane(rows=200, columns=160, row_spacing_mm=0.8, col_spacing_mm=1.1, pixel_mm=1.5)
+PLANE = Plane(200, 160, row_spacing_mm=0.8, col_spacing_mm=1.1, grid=grid_over(200, 160, 0.8, 1.1, pixel_mm=1.5))
 
 
 def decoded(boxes: list[list[float]], scores: list[float]) -> Decoded:
