@@ -23,14 +23,18 @@ mine demo --out /tmp/demo --small
 @make_command("demo", EXAMPLE)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True, metavar="FOLDER",
               help="Where to write archive, working folder and dataset.")  # fmt: skip
-@click.option("--small", is_flag=True, help="Small images and short series: a few seconds.")
-def command(configuration: Configuration, output: Output, out: Path, small: bool) -> Exit:
-    """Mine phantom patients: nothing else is needed.
+@click.option("--small", is_flag=True, help="Small images, short series, a short training: for a quick look.")
+@click.option("--train/--no-train", default=None, help="Train a small detector, too (about a minute).  [default: where"
+              " the extra 'models' is installed]")  # fmt: skip
+def command(configuration: Configuration, output: Output, out: Path, small: bool, train: bool | None) -> Exit:
+    """Mine phantom patients, learn from them, look at a new one: nothing else is needed.
 
     Writes an archive of phantom CT with reports as three programs write them, serves it on loopback, mines it
     over the network as any archive, and checks the dataset. Broken reports are among them, as in real archives;
-    they are counted, not an error.
+    they are counted, not an error. Then a small detector is trained on the dataset and looks at a patient whom
+    nobody measured.
     """
+    from cli import demo_models
     from dataset_builder.verify import check
     from deeplesion_miner.types import StudyQuery
     from dicom_io.testbed.embedded import EmbeddedArchive
@@ -53,5 +57,9 @@ def command(configuration: Configuration, output: Output, out: Path, small: bool
     if findings:
         return Exit.VERIFICATION_FAILED
     notice(f"checked: every hash, sum and box of {out / 'dataset'} holds")
+    if train or (train is None and demo_models.can_train()):
+        demo_models.train_and_look(configuration, output, out, small)
+    elif train is None:
+        notice("no model is trained: that needs pip install 'deeplesion-miner[models]'")
     notice(f"look at {out / 'dataset' / 'report.html'} and {out / 'dataset' / 'contact_sheet.png'}")
     return Exit.DONE if code == Exit.PARTIAL else code

@@ -72,6 +72,8 @@ def command(
     from models.predictions_table import write_predictions
 
     query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
+    if paths and address:
+        raise ConfigError("name a dataset or files after the model, or an archive by --archive; not both")
     folder = dataset_among(paths)
     if folder is None and splits:
         raise ConfigError("--split is for datasets: files and archives have none")
@@ -79,7 +81,7 @@ def command(
     if folder is not None:
         found = finding.in_dataset(predictor, folder, splits)
     else:
-        settings = with_archive(configuration.settings, paths, address)
+        settings = with_archive(configuration.settings, address)
         found = finding.in_studies(predictor, settings, paths, replace(query, measured=False))
     if not found.looked_at:
         notice(f"nothing matched: {found.nothing}")
@@ -99,12 +101,8 @@ def dataset_among(paths: tuple[Path, ...]) -> Path | None:
     return datasets[0] if datasets else None
 
 
-def with_archive(settings: Settings, paths: tuple[Path, ...], address: str) -> Settings:
-    """The settings with the archive that is named. ConfigError for files and an archive at once, or neither."""
-    if paths and address:
-        raise ConfigError("name files after the model, or an archive by --archive; not both")
-    if paths:
-        return settings
+def with_archive(settings: Settings, address: str) -> Settings:
+    """The settings with the archive that is named, if one is."""
     return replace(settings, archive=replace(settings.archive, address=address or settings.archive.address))
 
 

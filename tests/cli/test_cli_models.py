@@ -1,0 +1,73 @@
+"""What models say on the command line: the demo's own training, prediction on a dataset, on files, on an archive."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_runs import Demo, Mine
+
+from cli.exits import Exit
+from dicom_io.testbed.embedded import EmbeddedArchive
+from models.predictions_table import read_predictions
+from models.reading.folder import DatasetFolder
+
+
+def test_the_demo_finds_the_lesions_of_a_patient_whom_nobody_measured(demo: Demo) -> None:
+    (said,) = [record for record in demo.answer.records if record["type"] == "findings"]
+    assert said["lesions"] == 4
+    assert said["found"] >= 3
+    assert len(list((demo.folder / "findings").glob("*.png"))) == said["found"] + said["others"]
+
+
+def test_a_dataset_is_predicted_key_slice_by_key_slice(demo: Demo, mine: Mine, tmp_path: Path) -> None:
+    answer = mine("predict", demo.folder / "model", demo.dataset, "--out", "p.parquet", "--no-masks", "--json")
+    assert answer.code == Exit.DONE, answer.err
+    detections = read_predictions(tmp_path / "p.parquet")
+    key_slices = {one.file_name for one in DatasetFolder.open(demo.dataset).key_slices}
+    assert {one.image for one in detections} <= key_slices
+    assert [record["score"] for record in answer.records] == sorted((one.score for one in detections), reverse=True)
+    assert answer.records[0]["score"] > 0.3
+
+
+@pytest.mark.slow
+def test_a_study_of_an_archive_is_predicted_with_masks_and_pictures(
+    demo: Demo, mine: Mine, archive: EmbeddedArchive, tmp_path: Path
+) -> None:
+    listed = mine("find", archive.address, "--json")
+    study = listed.records[0]["study_instance_uid"]
+    where = ("--archive", archive.address, "--study", study)
+    answer = mine("predict", demo.folder / "model", *where, "--pictures", "seen", "--most", "3")
+    assert answer.code == Exit.DONE, answer.err
+    detections = read_predictions(tmp_path / "predictions.parquet")
+    assert 0 < len(detections) <= 9
+    assert {one.image.study_instance_uid for one in detections if not isinstance(one.image, str)} == {study}
+    assert any(one.volume for one in detections)
+    assert len(list((tmp_path / "seen").glob("*.png"))) == len(detections)
+
+
+def test_what_was_not_looked_at_is_told_with_its_reason(demo: Demo, mine: Mine) -> None:
+    answer = mine("predict", demo.folder / "model", demo.archive / "anna", "--no-masks", "--most", "1")
+    assert answer.code == Exit.DONE, answer.err
+    assert "localizer" in answer.err
+    assert "non_axial" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nowhere", "x"), "no such folder"),
+        (("{dataset}", "{dataset}"), "holds no weights.safetensors"),
+        (("{model}", "{dataset}", "--archive", "A@b:1"), "not both"),
+        (("{model}",), "no archive is named"),
+        (("{model}", "{archive}", "--split", "test"), "--split is for datasets"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_said_in_one_line(
+    demo: Demo, mine: Mine, words: tuple[str, ...], said: str
+) -> None:
+    places = {"dataset": demo.dataset, "model": demo.folder / "model", "archive": demo.archive}
+    answer = mine("predict", *(word.format(**places) for word in words))
+    assert answer.code == Exit.USAGE
+    assert said in answer.err
+    assert len(answer.err.strip().splitlines()) == 1
