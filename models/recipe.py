@@ -148,7 +148,7 @@ def from_json(values: Mapping[str, Any]) -> Recipe:
 def _override(values: dict[str, Any], override: str) -> None:
     setting, equals, text = override.partition("=")
     if not equals:
-        raise ConfigError(f"--set {override}: write --set section.name=value")
+        raise ConfigError(f"{override!r} changes nothing of a recipe: write section.name=value, e.g. training.steps=100")
     *sections, name = setting.strip().split(".")
     place = values
     for section in sections:

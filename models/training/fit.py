@@ -14,7 +14,7 @@ from typing import Any
 from deeplesion_miner.errors import ConfigError
 from models.reading.folder import DatasetFolder
 from models.recipe import Recipe
-from models.training import card, curves, journal, lock, model_folder, registry
+from models.training import card, curves, export, journal, lock, model_folder, registry
 from models.training.loop import Trained, train
 from models.training.model_folder import ModelFolder
 from models.training.progress import Progress
@@ -43,15 +43,19 @@ def fit(
     fresh: bool = False,
     exact: bool = False,
     loaders: int = 0,
+    onnx: bool = False,
     progress: Progress | None = None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
     """Trains a recipe on a dataset and writes the model folder `out`; goes on where an earlier call stopped.
 
+    With `onnx` the folder holds the model as ONNX, too.
     `fresh` forgets an earlier training and replaces an earlier model. ConfigError for an `out` that cannot be
     written to, a dataset without key slices to train on, and a checkpoint of another recipe or dataset (see `train`).
     """
     check_out(out, fresh)
+    if onnx:
+        export.check(recipe)
     splits = _splits(dataset)
     if not any(split in splits for split in recipe.data.train_splits):
         there = ", ".join(f"{name} ({one['key_slices']} key slices)" for name, one in splits.items())
@@ -77,7 +81,7 @@ def fit(
         )
         if trained.interrupted or not leads:
             return Fitted(trained, None)
-        model = _write(out, work, recipe, trained, {"digest": dataset.digest, "splits": splits})
+        model = _write(out, work, recipe, trained, {"digest": dataset.digest, "splits": splits}, onnx)
     shutil.rmtree(work)
     return Fitted(trained, model)
 
@@ -93,7 +97,9 @@ def check_out(out: Path, fresh: bool) -> None:
         raise ConfigError(f"--out {out}: holds a finished model; name another folder, or --fresh to replace it")
 
 
-def _write(out: Path, work: Path, recipe: Recipe, trained: Trained, dataset: Mapping[str, Any]) -> ModelFolder:
+def _write(
+    out: Path, work: Path, recipe: Recipe, trained: Trained, dataset: Mapping[str, Any], onnx: bool
+) -> ModelFolder:
     metrics = {
         "validation": {name: value if math.isfinite(value) else None for name, value in trained.figures.items()},
         "best_step": trained.step,
@@ -104,6 +110,8 @@ def _write(out: Path, work: Path, recipe: Recipe, trained: Trained, dataset: Map
     beside = [work / journal.FILE_NAME, curves.draw(work)]
     if (work / journal.TENSORBOARD).exists():
         beside.append(work / journal.TENSORBOARD)
+    if onnx:
+        beside.append(export.write(recipe, trained.weights, work / export.FILE_NAME))
     name = f"{recipe.name}-{model_folder.weights_digest(trained.weights)[:12]}"
     return model_folder.save(
         out,
