@@ -8,7 +8,6 @@ import math
 import torch
 from torch import nn
 
-from deeplesion_miner.errors import ConfigError
 from models.recipe import TrainingRecipe
 
 FIRST_SHARE = 1 / 25
@@ -18,7 +17,7 @@ FALL = 0.1
 
 
 def optimizer(plan: TrainingRecipe, model: nn.Module) -> torch.optim.Optimizer:
-    """AdamW or SGD with momentum; biases and the scales of norms do not decay. ConfigError for another name."""
+    """AdamW or SGD with momentum; biases and the scales of norms do not decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [one for one in trained if one.ndim > 1], "weight_decay": plan.weight_decay},
@@ -26,9 +25,7 @@ def optimizer(plan: TrainingRecipe, model: nn.Module) -> torch.optim.Optimizer:
     ]
     if plan.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=plan.learning_rate)
-    if plan.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
-    raise ConfigError(f"recipe: training.optimizer is {plan.optimizer!r}; write 'adamw' or 'sgd'")
+    return torch.optim.SGD(groups, lr=plan.learning_rate, momentum=plan.momentum)
 
 
 def learning_rate(plan: TrainingRecipe, step: int) -> float:

@@ -39,8 +39,6 @@ class State:
 
     def __init__(self, task: Task, recipe: Recipe, dataset_digest: str, world: World) -> None:
         plan = recipe.training
-        if plan.precision not in PRECISIONS:
-            raise ConfigError(f"recipe: training.precision is {plan.precision!r}; write {', '.join(PRECISIONS)}")
         if plan.precision == "fp16" and world.device.type == "cpu":
             raise ConfigError("recipe: training.precision 'fp16' needs a GPU; write 'bf16' or 'fp32' on a CPU")
         self.recipe = recipe
