@@ -46,13 +46,13 @@ def mark(name: str, at: tuple[float, float], long_px: float = 20.0, **facts: obj
     return Mark(name, ends, box, long_px, 2 * short, **(known | facts))  # type: ignore[arg-type]
 
 
-def key_slice(patient: int, number: int, *marks: Mark, **facts: object) -> KeySlice:
+def key_slice(patient_number: int, number: int, /, *marks: Mark, **facts: object) -> KeySlice:
     """Slice `number` of the only series of a patient, of the test split."""
-    series = f"{patient:06d}_01_01"
+    series = f"{patient_number:06d}_01_01"
     known: dict[str, object] = {
         "file_name": f"{series}/{number:03d}.png",
         "series": series,
-        "patient": f"patient {patient}",
+        "patient": f"patient {patient_number}",
         "split": "test",
         "slice_number": number,
         "slice_range": (1, 40),
