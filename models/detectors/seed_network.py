@@ -66,7 +66,7 @@ class SeedNetwork(nn.Module):
         if slices != self.options.slices or rows % STRIDE_PX or columns % STRIDE_PX:
             raise ValueError(f"{tuple(hu.shape)}: {self.options.slices} slices, sides multiples of {STRIDE_PX}")
         images = intensities(hu).reshape(count * self.options.images, SLICES_OF_AN_IMAGE, rows, columns)
-        features = self.trunk(images)
+        features = self.trunk(images.to(next(self.parameters()).dtype))
         key_features = features[self.options.images // 2 :: self.options.images]
         objectness, anchor_deltas = self.proposal_head(key_features)
         all_anchors = anchors(rows // STRIDE_PX, columns // STRIDE_PX, self.options, hu.device)
