@@ -69,9 +69,34 @@ def column_row(name: str, facts: Mapping[str, str]) -> str:
     return f"| `{name}` | {kind} | {facts['unit']} | {facts['meaning']} | {public} | {facts['privacy']} |"
 
 
+def predictions_page() -> str:
+    """The page of the files of predictions, from `schemas/predictions.toml`."""
+    predictions = schemas.load("predictions")
+    lines = [
+        "# Predictions",
+        "",
+        "What `mine predict` writes and [`mine evaluate`](evaluation.md) reads. Written by `make docs` from",
+        f"`schemas/predictions.toml`. Schema version {predictions['schema_version']}. Pixels are (column, row), the",
+        "centre of the first pixel is (0, 0). A mask is the place of its first pixel, its size and its bits: row after",
+        "row, eight to a byte, the first pixel in the highest bit (`numpy.packbits`). '?': the value may be null.",
+    ]
+    for name, table in predictions["tables"].items():
+        lines += ["", f"## {name}", "", table["meaning"], "", "| column | type | unit | meaning |"]
+        lines += ["| --- | --- | --- | --- |"]
+        for column, facts in table["columns"].items():
+            kind = facts["type"] + ("?" if facts["nullable"] else "")
+            lines.append(f"| `{column}` | {kind} | {facts['unit']} | {facts['meaning']} |")
+    return "\n".join(lines) + "\n"
+
+
 def pages() -> dict[str, str]:
     """Every generated page: name below docs/ and text."""
-    return {"reasons.md": reasons_page(), "columns.md": columns_page(), "cli.md": reference.page()}
+    return {
+        "reasons.md": reasons_page(),
+        "columns.md": columns_page(),
+        "predictions.md": predictions_page(),
+        "cli.md": reference.page(),
+    }
 
 
 if __name__ == "__main__":
