@@ -216,7 +216,6 @@ def page(corpus: Path, out: Path) -> str:
     for one in sorted((scored(field, folder) for folder in folders), key=lambda one: _order(one.recipe)):
         groups.setdefault(one.recipe, []).append(one)
     train = DatasetFolder.open(corpus / "train")
-    marks = sum(len(one.marks) for one in train.key_slices)
     names = list(groups)
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
     pairs = [("lesionnet-s-3", "lesionnet-s-1"), ("lesionnet-s-9", "lesionnet-s-3"), ("lesionnet-s-9", "lesionnet-s-1")]
@@ -233,12 +232,7 @@ def page(corpus: Path, out: Path) -> str:
             "python -m tests.experiments.detection_report CORPUS OUT",
             "```",
             "",
-            f"Trained on {len(train.key_slices)} key slices with {marks} lesions of"
-            f" {len({one.patient for one in train.key_slices})} patients (digest {train.digest[:12]}), tested on"
-            f" {len(field.slices.counted)} key slices with {len(field.slices.marks)} lesions of {len(field.names)}"
-            f" other patients (digest {field.dataset.digest[:12]}). Lesions and mimics are painted, backgrounds are real and"
-            " hold real, unmarked lesion-like things: false positives are an upper bound, and no figure here may be"
-            " set beside DeepLesion's. IoU >= 0.5 with the tight box of the RECIST ends, one key slice is one image.",
+            _setting(train, field),
             "",
             "| recipe | seed | 0.5 FP | 1 FP | 2 FP | 4 FP | 8 FP | average of four |"
             " average to eight (95 % by image) | CPU s |",
@@ -266,6 +260,20 @@ def page(corpus: Path, out: Path) -> str:
             *real_lines(groups, out),
             "",
         ]
+    )
+
+
+def _setting(train: DatasetFolder, field: Field) -> str:
+    """What was trained on and what was tested, and what the figures do not say."""
+    marks, patients = sum(len(one.marks) for one in train.key_slices), len({one.patient for one in train.key_slices})
+    tested = f"{len(field.slices.counted)} key slices with {len(field.slices.marks)} lesions"
+    return (
+        f"Trained on {len(train.key_slices)} key slices with {marks} lesions of {patients} patients (digest"
+        f" {train.digest[:12]}), tested on {tested}"
+        f" of {len(field.names)} other patients (digest {field.dataset.digest[:12]}). Lesions and mimics are painted,"
+        " backgrounds are real and hold real, unmarked lesion-like things: false positives are an upper bound, and no"
+        " figure here may be set beside DeepLesion's. IoU >= 0.5 with the tight box of the RECIST ends, one key slice"
+        " is one image."
     )
 
 
