@@ -26,6 +26,16 @@ class SliceFile:
     """Towards the feet, from any origin that the slices of one series share."""
 
 
+@dataclass(frozen=True, eq=False)
+class SeriesSlices:
+    """The slices of one series in a table, from head to feet."""
+
+    slice_numbers: NDArray[np.int64]
+    """(slices,) rising."""
+    position_mm: NDArray[np.float64]
+    """(slices,) rising."""
+
+
 @dataclass(frozen=True)
 class Contents:
     """A folder's tables, as facts."""
@@ -36,8 +46,8 @@ class Contents:
     """File names of marked slices whose picture is absent, sorted."""
     missing_marks: int
     """Marks on those slices."""
-    positions: Mapping[str, tuple[SliceFile, ...]] | None
-    """By series, in order of position; None where positions follow from slice numbers and the interval."""
+    series: Mapping[str, SeriesSlices] | None
+    """Slices by series; None where positions follow from slice numbers and the interval."""
     digest: str
     """Names the content: of manifest.json, or of the tables."""
 

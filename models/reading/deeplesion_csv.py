@@ -35,7 +35,7 @@ def read(path: Path, annotation: Annotation, there: Callable[[str], bool]) -> Co
         key_slices=tuple(_joined(path, marked[name]) for name in sorted(set(marked) - set(missing))),
         missing=missing,
         missing_marks=sum(len(marked[name]) for name in missing),
-        positions=None,
+        series=None,
         digest=hashlib.sha256(content).hexdigest(),
     )
 

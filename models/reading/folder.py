@@ -14,8 +14,10 @@ from deeplesion_miner.errors import ConfigError, MinerError
 from models.marks import Annotation, KeySlice
 from models.reading import deeplesion_csv, mined
 from models.reading.cache import MEMORY_BYTES, SliceCache
-from models.reading.contents import IMAGES, SliceFile, file_of, refuse_shared_patients
+from models.reading.contents import IMAGES, SeriesSlices, SliceFile, file_of, refuse_shared_patients
 from models.volume import Volume
+
+NO_SLICES = SeriesSlices(np.empty(0, np.int64), np.empty(0))
 
 
 class DatasetFolder:
@@ -42,7 +44,7 @@ class DatasetFolder:
         refuse_shared_patients(str(path), contents.key_slices)
         self.digest, self.key_slices = contents.digest, contents.key_slices
         self.missing, self.missing_marks = contents.missing, contents.missing_marks
-        self._positions = contents.positions
+        self._series = contents.series
         self._cache = SliceCache(memory_bytes, None if cache is None else cache / self.digest)
 
     @classmethod
@@ -72,7 +74,7 @@ class DatasetFolder:
         """Whether a picture, '000001_01_01/103.png', exists."""
         series, _, name = file_name.rpartition("/")
         stem = name.removesuffix(".png")
-        return stem.isdecimal() and int(stem) in self._numbers(series) and file_of(series, int(stem)) == file_name
+        return stem.isdecimal() and file_of(series, int(stem)) == file_name and int(stem) in self._numbers(series)
 
     def hu(self, file_name: str) -> NDArray[np.int16]:
         """(rows, columns) CT numbers of a picture, not writeable.
@@ -88,21 +90,25 @@ class DatasetFolder:
         the key slice alone where the interval is unknown. MinerError where the key slice is none of them.
         """
         first, last = key_slice.slice_range
-        if self._positions is not None:
-            listed = self._positions.get(key_slice.series, ())
-            found = tuple(one for one in listed if first <= one.slice_number <= last and self.has(one.file_name))
+        there = self._numbers(key_slice.series)
+        if self._series is not None:
+            listed = self._series.get(key_slice.series, NO_SLICES)
+            within = slice(*np.searchsorted(listed.slice_numbers, (first, last + 1)).tolist())
+            pairs = zip(listed.slice_numbers[within].tolist(), listed.position_mm[within].tolist(), strict=True)
+        elif math.isnan(key_slice.slice_interval_mm):
+            pairs = zip((key_slice.slice_number,), (0.0,), strict=True)
         else:
-            step = key_slice.slice_interval_mm
-            numbers = [key_slice.slice_number] if math.isnan(step) else sorted(self._numbers(key_slice.series))
-            found = tuple(
-                SliceFile(file_of(key_slice.series, number), number, (number - key_slice.slice_number) * step
-                          if number != key_slice.slice_number else 0.0)
-                for number in numbers if first <= number <= last
-            )  # fmt: skip
+            numbers = [number for number in sorted(there) if first <= number <= last]
+            pairs = zip(numbers, (number * key_slice.slice_interval_mm for number in numbers), strict=True)
+        found = tuple(
+            SliceFile(file_of(key_slice.series, number), number, position)
+            for number, position in pairs
+            if number in there
+        )
         if all(one.file_name != key_slice.file_name for one in found):
             raise MinerError(
                 f"{self.path}: key slice {key_slice.file_name} is not among slices {first} to {last} of its series; "
-                "correct its Slice_range, or mine the dataset again"
+                "correct its slice range, or mine the dataset again"
             )
         return found
 
@@ -143,8 +149,11 @@ class DatasetFolder:
         known = self._listed.get(series)
         if known is None:
             folder = self.path / IMAGES / series
-            stems = (one.stem for one in folder.glob("*.png")) if folder.is_dir() else iter(())
-            known = self._listed[series] = frozenset(int(stem) for stem in stems if stem.isdecimal())
+            stems = [one.stem for one in folder.glob("*.png")] if folder.is_dir() else []
+            numbers = {int(stem): stem for stem in stems if stem.isdecimal()}
+            known = self._listed[series] = frozenset(
+                number for number, stem in numbers.items() if file_of(series, number) == f"{series}/{stem}.png"
+            )
         return known
 
 

@@ -7,17 +7,18 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 import schemas
 from deeplesion_miner.errors import ConfigError
 from models.marks import Annotation, KeySlice, Mark
-from models.reading.contents import Contents, SliceFile, ends
+from models.reading.contents import Contents, SeriesSlices, ends
 
 LESIONS, SLICES, MANIFEST = "lesions.parquet", "slices.parquet", "manifest.json"
 LESION_COLUMNS = (
@@ -35,8 +36,8 @@ def read(folder: Path, annotation: Annotation, there: Callable[[str], bool]) -> 
     ConfigError for a table that is absent, unreadable or lacks a column, for marks of one slice that disagree about
     it, and for positions that do not rise with the slice numbers.
     """
-    rows = _table(folder / LESIONS, "lesions", LESION_COLUMNS)
-    slices = _table(folder / SLICES, "slices", SLICE_COLUMNS)
+    rows: list[dict[str, Any]] = _table(folder / LESIONS, "lesions", LESION_COLUMNS).to_pylist()
+    series = _series(folder / SLICES)
     marked: dict[str, list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         marked[row["file_name"]].append(row)
@@ -48,12 +49,12 @@ def read(folder: Path, annotation: Annotation, there: Callable[[str], bool]) -> 
         key_slices=key_slices,
         missing=missing,
         missing_marks=sum(len(marked[name]) for name in missing),
-        positions=_series(folder / SLICES, slices),
+        series=series,
         digest=_digest(folder),
     )
 
 
-def _table(path: Path, name: str, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _table(path: Path, name: str, columns: Sequence[str]) -> Any:
     try:
         found = pq.read_table(path)
     except FileNotFoundError as error:
@@ -64,8 +65,7 @@ def _table(path: Path, name: str, columns: Sequence[str]) -> list[dict[str, Any]
         if column not in found.column_names:
             meaning = schemas.load("dataset")["tables"][name]["columns"][column]["meaning"]
             raise ConfigError(f"{path}: has no column '{column}' ({meaning}); mine it again with this version")
-    rows: list[dict[str, Any]] = found.select(list(columns)).to_pylist()
-    return rows
+    return found.select(list(columns))
 
 
 def _key_slice(where: Path, rows: Sequence[dict[str, Any]], annotation: Annotation) -> KeySlice:
@@ -108,28 +108,40 @@ def _mark(row: dict[str, Any]) -> Mark:
     )
 
 
-def _series(where: Path, rows: Sequence[dict[str, Any]]) -> dict[str, tuple[SliceFile, ...]]:
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        found[str(Path(row["file_name"]).parent)].append(row)
-    return {series: _ordered(where, series, of_series) for series, of_series in found.items()}
+def _series(where: Path) -> dict[str, SeriesSlices]:
+    """By series; in columns, as a large dataset has a million slices."""
+    table = _table(where, "slices", SLICE_COLUMNS)
+    names: list[str] = table["file_name"].to_pylist()
+    column = {name: table[name].to_numpy() for name in SLICE_COLUMNS if name != "file_name"}
+    codes: dict[str, int] = {}
+    code = np.array([codes.setdefault(name.rpartition("/")[0], len(codes)) for name in names], np.int64)
+    order = np.lexsort((column["slice_number"], code))
+    code, column = code[order], {name: values[order] for name, values in column.items()}
+    found = list(codes)
+    _check_series(where, found, code, column)
+    starts = np.searchsorted(code, np.arange(len(found) + 1)).tolist()
+    return {
+        series: SeriesSlices(column["slice_number"][first:last].astype(np.int64), column["position_mm"][first:last])
+        for series, first, last in zip(found, starts, starts[1:], strict=False)
+    }
 
 
-def _ordered(where: Path, series: str, rows: list[dict[str, Any]]) -> tuple[SliceFile, ...]:
-    rows.sort(key=lambda row: row["slice_number"])
-    for before, after in pairwise(rows):
-        if after["position_mm"] <= before["position_mm"]:
+def _check_series(where: Path, series: Sequence[str], code: NDArray[np.int64], column: dict[str, Any]) -> None:
+    """ConfigError for slices of one series that do not lie below one another, or not on one grid."""
+    beside = code[1:] == code[:-1]
+    number, position = column["slice_number"], column["position_mm"]
+    for place in np.flatnonzero(beside & (position[1:] <= position[:-1])).tolist()[:1]:
+        raise ConfigError(
+            f"{where}: series {series[code[place]]}: slice {number[place + 1]} lies at {position[place + 1]} mm, not "
+            f"below slice {number[place]} at {position[place]} mm; mine it again"
+        )
+    for field in GRID:
+        values = column[field]
+        for place in np.flatnonzero(beside & (values[1:] != values[:-1])).tolist()[:1]:
             raise ConfigError(
-                f"{where}: series {series}: slice {after['slice_number']} lies at {after['position_mm']} mm, not below "
-                f"slice {before['slice_number']} at {before['position_mm']} mm; mine it again"
+                f"{where}: series {series[code[place]]}: {field} changes from {values[place]} to {values[place + 1]} "
+                f"at slice {number[place + 1]}; a series has one grid: mine it again"
             )
-        for field in GRID:
-            if after[field] != before[field]:
-                raise ConfigError(
-                    f"{where}: series {series}: {field} changes from {before[field]} to {after[field]} at slice "
-                    f"{after['slice_number']}; a series has one grid: mine it again"
-                )
-    return tuple(SliceFile(row["file_name"], row["slice_number"], row["position_mm"]) for row in rows)
 
 
 def _digest(folder: Path) -> str:

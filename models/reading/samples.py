@@ -22,7 +22,7 @@ from models.marks import KeySlice, Mark
 from models.reading import augmentation
 from models.reading.folder import DatasetFolder
 from models.reading.grid import Grid
-from models.reading.stack import PROTOCOLS, PUBLIC, of_folder, whole_slices
+from models.reading.stack import PUBLIC, of_folder, whole_slices
 from models.reading.targets import MaskSource, Targets, targets
 from models.recipe import Recipe
 
@@ -189,8 +189,6 @@ def _radius_mm(mark: Mark) -> float:
 
 def _check(recipe: Recipe) -> None:
     data = recipe.data
-    if data.protocol not in PROTOCOLS:
-        raise ConfigError(f"data.protocol {data.protocol!r}: it is one of {', '.join(PROTOCOLS)}")
     if data.protocol == PUBLIC and key_index(data.slice_offsets_mm) * 2 + 1 != len(data.slice_offsets_mm):
         raise ConfigError(
             f"data.slice_offsets_mm {list(data.slice_offsets_mm)}: the public protocol has as many slices before the "

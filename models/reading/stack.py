@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from deeplesion_miner.errors import ConfigError
 from models.marks import KeySlice
 from models.reading import public_protocol
 from models.reading.context import Context, by_distance
@@ -19,8 +18,8 @@ from models.reading.grid import AIR_HU, Floats, Grid, grid_over, resample
 from models.recipe import DataRecipe
 from models.volume import Volume
 
-MILLIMETRES, PUBLIC = "millimetres", "public"
-PROTOCOLS = (MILLIMETRES, PUBLIC)
+PUBLIC = "public"
+"""The recipe's word for the public loaders' protocol."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +98,8 @@ def whole_slices(stack: Stack, indices: Sequence[int], data: DataRecipe) -> Iter
     """For each index (slices, rows, columns) float32 HU on the network's grid, and that grid.
 
     Sides are padded with air at the bottom and the right to multiples of 32. Slices that follow one another share
-    what was resampled. ConfigError for a protocol that is none.
+    what was resampled.
     """
-    if data.protocol not in PROTOCOLS:
-        raise ConfigError(f"data.protocol {data.protocol!r}: it is one of {', '.join(PROTOCOLS)}")
     if data.protocol == PUBLIC:
         yield from (_public_slice(stack, at, data) for at in indices)
         return

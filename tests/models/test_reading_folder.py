@@ -15,8 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reading_folders import CROSS, lesion, series
 
+from dataset_builder.stage import Stage
 from dataset_builder.tables import to_parquet
+from dataset_builder.writer import DatasetWriter
 from deeplesion_miner.errors import ConfigError, MinerError
+from deeplesion_miner.records import BookmarkRecord, LesionRecord, Sample
+from deeplesion_miner.types import ImageRef, Slice
 from models.marks import Annotation
 from models.reading.folder import DatasetFolder
 
@@ -279,6 +283,38 @@ def test_a_key_slice_outside_its_own_range_is_refused(tmp_path: Path) -> None:
     dataset = DatasetFolder.open(folder)
     with pytest.raises(MinerError, match="not among slices 7 to 9"):
         dataset.volume(dataset.key_slices[0], 5.0)
+
+
+def test_a_series_that_slices_parquet_does_not_know_is_refused_when_it_is_read(tmp_path: Path) -> None:
+    folder = folders.write_mined(tmp_path, *TWO)
+    (folder / "slices.parquet").write_bytes(to_parquet("slices", TWO[1].records))
+    dataset = DatasetFolder.open(folder)
+    with pytest.raises(MinerError, match=r"key slice 000001_01_01/005\.png is not among"):
+        dataset.slices_around(dataset.key_slices[0])
+
+
+def test_a_dataset_as_the_tool_writes_it_is_read_with_its_digest(tmp_path: Path) -> None:
+    stage = Stage(tmp_path / "stage")
+    one = series(lesion(key=5, slice_first=1, slice_last=9))
+    slices = [
+        replace(record, png_sha256=stage.put(Slice(ImageRef("1", "1", "1"), one.picture(record.slice_number))))
+        for record in one.records
+    ]
+    written = DatasetWriter(tmp_path / "dataset", stage).write(
+        [Sample(one.lesions, tuple(slices), tuple(map(bookmark_of, one.lesions)))]
+    )
+    dataset = DatasetFolder.open(tmp_path / "dataset")
+    assert (dataset.digest, len(dataset.key_slices), dataset.missing) == (written, 1, ())
+    volume, key = dataset.volume(dataset.key_slices[0], math.inf)
+    assert [int(plane.max()) for plane in volume.hu] == [10 * number for number in range(1, 10)] and key == 4
+
+
+def bookmark_of(record: LesionRecord) -> BookmarkRecord:
+    return BookmarkRecord(
+        bookmark_id=record.bookmark_id, patient_id=record.patient_id, study_id=record.study_id, source_id="source",
+        kind="bidirectional", dialect=record.dialect, writer=record.writer, verdict="kept", reason="", detail="",
+        notes=(), lesion_id=record.lesion_id,
+    )  # fmt: skip
 
 
 # --- real data -------------------------------------------------------------------------------------------

@@ -365,14 +365,14 @@ def test_a_still_crop_is_part_of_the_whole_slice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "words"),
+    ("overrides", "words"),
     [
-        ("data.slice_offsets_mm=[3.0, 6.0]", "0, the key slice"),
-        ("data.slice_offsets_mm=[0.0, 0.0]", "0, the key slice"),
-        ("augmentation.shift_px=48.0", "below half of data.crop_px"),
-        ("data.protocol='other'", "millimetres, public"),
+        (["augmentation.shift_px=48.0"], "below half of data.crop_px"),
+        (["data.protocol=public", "data.slice_offsets_mm=[-2.0, 0.0, 2.0, 4.0]"], "as many slices before"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_before_training(many: DatasetFolder, override: str, words: str) -> None:
+def test_settings_that_cannot_work_together_are_refused_before_training(
+    many: DatasetFolder, overrides: list[str], words: str
+) -> None:
     with pytest.raises(ConfigError, match=words):
-        Samples(many, recipe(override), ("train",))
+        Samples(many, recipe(*overrides), ("train",))
