@@ -41,8 +41,8 @@ class Kind:
 KINDS = (
     Kind("lung", Tissue.LUNG, (Tissue.LUNG,), 0.3),
     Kind("liver", Tissue.LIVER, (Tissue.LIVER, Tissue.SOFT), 0.2),
-    Kind("soft tissue", Tissue.SOFT, (Tissue.SOFT, Tissue.LIVER, Tissue.FAT), 0.35),
-    Kind("node", Tissue.FAT, (Tissue.FAT, Tissue.SOFT), 0.15),
+    Kind("soft tissue", Tissue.SOFT, (Tissue.SOFT, Tissue.LIVER, Tissue.FAT), 0.4),
+    Kind("node", Tissue.FAT, (Tissue.FAT, Tissue.SOFT), 0.1),
 )
 
 
@@ -54,7 +54,7 @@ class Settings:
     """Bounds of the log-uniform law."""
     height_ratio: tuple[float, float] = (0.6, 1.1)
     """Extent of a lesion along z, in half long axes."""
-    mimics_per_lesion: float = 0.45
+    mimics_per_lesion: float = 0.55
     """Drawn for each lesion on its key slice; with those that come from key slices nearby about 1.6 cross it."""
     steepest: float = 0.45
     """Of tubes: millimetres aside for each millimetre along z."""

@@ -116,7 +116,7 @@ def _cropped(mask: PixelMask) -> PixelMask:
 
 
 def _rounded(volume: Volume, hu: NDArray[np.float32]) -> Volume:
-    return replace(volume, hu=np.clip(np.rint(hu), -1024, 3071).astype(np.int16))
+    return replace(volume, hu=np.rint(hu).astype(np.int16))
 
 
 def _drafts(shapes: tuple[Shape, ...], random: np.random.Generator, settings: Settings) -> list[tuple[Shape, Pose]]:
