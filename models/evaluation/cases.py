@@ -175,7 +175,7 @@ def assign(detections: Iterable[Detection], dataset: MarkedDataset, slices: Slic
             detected[number].append(detection)
         if name in slices.noisy_slices:
             on_noisy += 1
-        elif not hit and name not in place:
+        elif not hit:
             unmarked.append(detection)
     if unknown:
         shown = ", ".join(sorted(set(unknown))[:3])
@@ -216,9 +216,8 @@ def slice_number(file_name: str) -> int:
 
 
 def extent(detection: Detection) -> tuple[int, int]:
-    """First and last slice number of a detection's 3-D mask; its own slice where it has none."""
-    slices = [image for image, _ in detection.volume if isinstance(image, str)] or [str(detection.image)]
-    numbers = [slice_number(one) for one in slices]
+    """First and last slice number of a detection: its own slice and those of its 3-D mask."""
+    numbers = [slice_number(str(image)) for image in (detection.image, *(image for image, _ in detection.volume))]
     return min(numbers), max(numbers)
 
 

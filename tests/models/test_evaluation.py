@@ -61,6 +61,11 @@ class TestPlanted:
         assert sensitivity(found["liver"]) == sensitivity(found["below 10 mm"])
         assert found["below 2.5 mm"].marks == 2
 
+    def test_the_averages_are_over_the_first_four_and_five_levels(self) -> None:
+        small = strata(self.told)["below 10 mm"]
+        assert small.average.estimate == pytest.approx((0.25 + 0.25) / 4)
+        assert small.average_to_eight.estimate == pytest.approx((0.25 + 0.25 + 0.25) / 5)
+
     def test_a_patient_is_told_on_their_own_slices(self) -> None:
         by_name = {one.patient: one for one in self.told.patients}
         # two false positives on the one slice of patient 1, behind the hit
@@ -208,6 +213,11 @@ class TestBoxes:
         assert rules["padded boxes"] == 1
         assert rules["IoU of at least 0.3"] == 1
 
+    @pytest.mark.parametrize("boxes", Boxes)
+    def test_a_detection_as_marked_agrees_wholly_either_way(self, boxes: Boxes) -> None:
+        told = evaluated(World((self.small,)), [on_mark(self.small, 0, 0.9)], Protocol(boxes=boxes))
+        assert told.pool.pair_overlap.tolist() == [1.0]
+
     def test_the_margin_is_that_of_the_dataset(self) -> None:
         assert margin_px(counted_slices(WORLD, "test", Protocol(), {})) == 5.0
 
@@ -232,6 +242,10 @@ class TestPseudoVolume:
         assert short.figures.average.estimate == 0
         assert short.unmarked.detections == 1
         assert int(short.count.false_positive.sum()) == 0
+
+    def test_a_detection_reaches_its_own_slice_whatever_its_volume_says(self) -> None:
+        odd = on_mark(SLICES[0], 1, 0.9, volume=self.seen_from(12, 13).volume)
+        assert evaluated(WORLD, [odd], self.protocol).figures.average.estimate == 1 / 8
 
     def test_without_volumes_it_counts_as_on_the_key_slice(self) -> None:
         assert evaluated(WORLD, FOUND, self.protocol).figures == evaluated(WORLD, FOUND).figures

@@ -51,6 +51,12 @@ class TestRecist:
         assert told["short axis, error"].mean.estimate == pytest.approx(0.0)
         assert told["diameters, mean absolute error"].mean.estimate == pytest.approx(1.0)
 
+    def test_lengths_are_taken_in_the_spacing_of_their_direction(self) -> None:
+        longer = on_mark(ONE, 0, 0.9, long_axis=Segment((30.0, 40.0), (52.0, 40.0)))
+        taller = on_mark(ONE, 0, 0.9, short_axis=Segment((40.0, 35.0), (40.0, 46.0)))
+        assert named(evaluated(WORLD, [longer]).recist)["long axis, error"].mean.estimate == pytest.approx(1.0)
+        assert named(evaluated(WORLD, [taller]).recist)["short axis, error"].mean.estimate == pytest.approx(2.0)
+
     def test_the_surest_detection_that_hits_is_the_one_that_is_measured(self) -> None:
         told = evaluated(WORLD, [moved(on_mark(TWO, 0, 0.5), 0, 9), on_mark(TWO, 0, 0.9)])
         assert named(told.recist)["end points, mean distance"].mean.estimate == 0
