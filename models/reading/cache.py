@@ -48,6 +48,10 @@ class SliceCache:
             except OSError as error:
                 raise ConfigError(f"cache folder {disk}: cannot be made ({error}); name another one") from error
 
+    def __reduce__(self) -> tuple[type[SliceCache], tuple[int, Path | None]]:
+        # another process starts with nothing in memory
+        return SliceCache, (self._limit, self._disk)
+
     def get(self, name: str, picture: Path, decode: Decode) -> NDArray[np.int16]:
         """(rows, columns) of a slice, not writeable; `decode` reads the picture where no copy is kept."""
         with self._lock:

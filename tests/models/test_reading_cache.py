@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def test_a_cache_of_no_bytes_keeps_nothing() -> None:
     read(cache, 1, decode)
     read(cache, 1, decode)
     assert len(decode.decoded) == 2
+
+
+def test_a_dataset_can_be_sent_to_another_process_which_remembers_nothing(tmp_path: Path) -> None:
+    dataset = folders.mined(tmp_path, series(lesion()))
+    name = dataset.key_slices[0].file_name
+    dataset.hu(name)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < dataset.hu(name).nbytes
+    np.testing.assert_array_equal(pickle.loads(sent).hu(name), dataset.hu(name))
 
 
 def on_disk(tmp_path: Path) -> tuple[DatasetFolder, Path, str]:
