@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -49,23 +48,27 @@ class World:
         dist.all_gather_object(values, value)
         return values
 
+    def meet(self) -> None:
+        """Waits until every process is here."""
+        self.gather(None)
+
     def from_lead(self, value: T) -> T:
         """The leading process's value, in every process."""
         return self.gather(value)[0]
 
 
-@contextmanager
-def joined(device: str) -> Iterator[World]:
-    """The world that torchrun describes in the environment (gloo on CPUs, nccl on GPUs), or a world of one."""
+def join(device: str) -> World:
+    """The world that torchrun describes in the environment (gloo on CPUs, nccl on GPUs), or a world of one.
+
+    A process joins once and stays until it ends: torchrun's store does not let the same processes meet twice.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     picked = pick_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if size == 1:
-        yield World(0, 1, picked)
-        return
+        return World(0, 1, picked)
     if picked.type == "cuda":
         torch.cuda.set_device(picked)
-    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=TIME_OUT)
-    try:
-        yield World(dist.get_rank(), size, picked)
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=TIME_OUT)
+        atexit.register(dist.destroy_process_group)
+    return World(dist.get_rank(), size, picked)

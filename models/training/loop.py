@@ -20,7 +20,7 @@ from deeplesion_miner.errors import MinerError
 from models.recipe import Recipe
 from models.training import checkpoints, environment
 from models.training.batches import batches, to_device
-from models.training.distributed import joined
+from models.training.distributed import join
 from models.training.journal import Journal, NoJournal
 from models.training.optimisation import learning_rate
 from models.training.progress import Progress, Silent
@@ -72,7 +72,8 @@ def train(
     checkpoint of another recipe or dataset; NonFiniteLoss, with the batch's names, for a loss or gradient that is
     not finite (the checkpoints before it stay).
     """
-    with joined(device) as world, environment.reproducible(recipe.training, world.device):
+    world = join(device)
+    with environment.reproducible(recipe.training, world.device):
         tell = progress if progress is not None and world.leads else Silent()
         state = State(task, recipe, dataset_digest, world)
         if resume:
@@ -85,6 +86,7 @@ def train(
                     "TensorBoard is not installed: no logs for it (pip install 'deeplesion-miner[models-more]')"
                 )
             _run(state, task, folder, journal, loaders, tell, should_stop)
+        world.meet()  # or one could look for the last checkpoint before it is there
         return Trained(
             weights=state.best_weights or state.weights(),
             step=state.best_step or state.steps_done,
