@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from models.delineation.ellipse import Floats, Mask, axes_mm, completed, cross_of, ellipse_mask, ellipsoid_mask
 
+LEAST_HALF_DEPTH_MM = 0.5
+"""Of a mark without length on a single slice."""
+
 
 @dataclass(frozen=True)
 class Prior:
@@ -32,8 +35,9 @@ class Prior:
     """... and this of the slice interval."""
 
     def half_depth_mm(self, long_axis_mm: float, short_axis_mm: float, interval_mm: float) -> float:
-        """Semi-axis along the patient."""
-        return self.depth_short * short_axis_mm + self.depth_long * long_axis_mm + self.depth_interval * interval_mm
+        """Semi-axis along the patient, at least LEAST_HALF_DEPTH_MM."""
+        expected = self.depth_short * short_axis_mm + self.depth_long * long_axis_mm + self.depth_interval * interval_mm
+        return max(expected, LEAST_HALF_DEPTH_MM)
 
     def ends(self, ends_px: NDArray[np.float64], row_spacing_mm: float, col_spacing_mm: float) -> Floats:
         """(4, 2) the ends, each moved out along its axis by the margin; a missing short axis is completed."""

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from models.delineation import Delineation, delineate
 from models.delineation.ellipse import ellipsoid_mask
+from models.delineation.grabcut import Grid
+from models.delineation.walk import WalkSettings
 from models.volume import Volume
 
 SIDE = 80
@@ -25,6 +27,15 @@ def planted(
     noise = np.random.default_rng([seed, slices]).normal(0, 12, lesion.shape)
     hu = (40 + contrast_hu * lesion + noise).round().astype(np.int16)
     return Volume(hu, position_mm, 0.8, 0.8, tuple(f"slice {i}" for i in range(slices))), lesion
+
+
+class UsualSuspect:
+    """A delineator that sees lesion everywhere."""
+
+    model_id = "everywhere"
+
+    def probability(self, hu: NDArray[np.generic], grid: Grid) -> NDArray[np.float32]:
+        return np.ones(grid.level.shape, np.float32)
 
 
 def dice(found: NDArray[np.bool_], true: NDArray[np.bool_]) -> float:
@@ -48,7 +59,7 @@ def test_a_planted_lesion_is_found_whole_although_the_marks_are_shaken(contrast_
     assert found.long_axis_mm == pytest.approx(24 * 0.8, abs=1.2)
     assert found.short_axis_mm == pytest.approx(18 * 0.8, abs=1.2)
     assert found.volume_mm3 == pytest.approx(lesion.sum() * 0.64 * 2, rel=0.2)
-    assert found.method == "grabcut"
+    assert found.method == "walk"
     assert found.agreement > 0.85
 
 
@@ -93,10 +104,33 @@ def test_a_lesion_of_two_pixels_has_a_mask() -> None:
     assert 1 <= found.mask.bits.sum() <= 9
 
 
-def test_where_nothing_is_to_be_seen_the_ellipse_stands() -> None:
+def test_where_nothing_is_to_be_seen_the_shape_of_the_marks_stands() -> None:
     volume, _ = planted(CROSS)
     flat = Volume(np.zeros_like(volume.hu), volume.position_mm, 0.8, 0.8, volume.images)
-    assert delineate(flat, 12, CROSS).agreement > 0.6
+    assert delineate(flat, 12, CROSS).agreement > 0.95
+
+
+def test_a_mask_that_runs_away_from_its_marks_is_not_believed() -> None:
+    volume, _ = planted(CROSS)
+    astray = UsualSuspect()
+    found = delineate(volume, 12, CROSS, delineator=astray)
+    assert found.method == "vote"
+    assert found.agreement > 0.9
+    core_alone = np.array([(38.0, 40.0), (42.0, 40.0), (40.0, 38.5), (40.0, 41.5)])
+    credulous = WalkSettings(edge_level=1.0, grey_weight=20.0, grey_limit=20.0, stop=10.0)
+    refused = delineate(volume, 12, core_alone, delineator=astray, settings=credulous)
+    assert (refused.method, refused.agreement) == ("ellipse", 1.0)
+    assert len(refused.volume) > 1
+
+
+@pytest.mark.parametrize(
+    "ends", [np.full((4, 2), 40.0), np.array([(40.0, 40.0), (40.0, 40.0), (40.0, 40.0), (41.0, 40.0)])]
+)
+def test_marks_without_length_have_a_mask(ends: NDArray[np.float64]) -> None:
+    volume, _ = planted(CROSS)
+    single = Volume(volume.hu[:1], volume.position_mm[:1], 0.8, 0.8, volume.images[:1])
+    assert delineate(volume, 12, ends).mask.bits.any()
+    assert delineate(single, 0, ends).mask.bits.any()
 
 
 def test_a_single_slice_has_a_mask_and_no_volume() -> None:
