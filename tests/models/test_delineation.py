@@ -117,7 +117,7 @@ def test_a_mask_that_runs_away_from_its_marks_is_not_believed() -> None:
     assert found.method == "vote"
     assert found.agreement > 0.9
     core_alone = np.array([(38.0, 40.0), (42.0, 40.0), (40.0, 38.5), (40.0, 41.5)])
-    credulous = WalkSettings(edge_level=1.0, grey_weight=20.0, grey_limit=20.0, stop=10.0)
+    credulous = WalkSettings(edge_level=1.0, grey_weight=20.0, grey_limit=20.0, stop=10.0, ring=(3.0, 8.0), level=8.0)
     refused = delineate(volume, 12, core_alone, delineator=astray, settings=credulous)
     assert (refused.method, refused.agreement) == ("ellipse", 1.0)
     assert len(refused.volume) > 1
