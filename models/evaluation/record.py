@@ -12,6 +12,7 @@ from typing import Any
 from models.evaluation.cases import MarkedDataset
 from models.evaluation.evaluate import Difference, Evaluation, annotation_counts
 from models.evaluation.figures import Figures
+from models.evaluation.findings import misses
 from models.evaluation.intervals import Interval
 from models.evaluation.matched import Measure
 from models.evaluation.protocol import FALSE_POSITIVES
@@ -80,6 +81,15 @@ def record(evaluation: Evaluation, dataset: MarkedDataset) -> dict[str, Any]:
         "false_positive_kinds": [asdict(one) | {"share": interval_values(one.share)} for one in evaluation.kinds],
         "false_positive_kinds_against": [
             asdict(one) | {"difference": interval_values(one.difference)} for one in evaluation.kind_differences
+        ],
+        "misses": [
+            {
+                "mark_id": one.mark.mark_id,
+                "file_name": one.key_slice.file_name,
+                "overlap": one.overlap,
+                "score": None if one.nearest is None else one.nearest.score,
+            }
+            for one in misses(cases, evaluation.pool, evaluation.count)
         ],
         "recist": [_measure(one) for one in evaluation.recist],
         "masks": {space: [_measure(one) for one in measures] for space, measures in evaluation.masks.items()},

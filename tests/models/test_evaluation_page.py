@@ -175,6 +175,8 @@ def test_the_record_is_strict_json_and_the_plot_a_picture(written: Path) -> None
     assert told["sensitivity"]["1"]["estimate"] == 0.25
     assert told["protocol"]["boxes"] == "tight"
     assert told["bootstrap"]["seed"] == 1
+    assert [one["mark_id"] for one in told["misses"]] == ["far large", "far small", "near"]
+    assert [one["score"] for one in told["misses"]] == [None, None, 0.7]
     assert math.isclose(told["against"][0]["difference"]["average"]["estimate"], 0.0)
     assert (written / CURVES).read_text("utf-8").startswith("by,stratum,marks,score,")
     with Image.open(written / PLOT) as plot:
