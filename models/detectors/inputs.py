@@ -39,5 +39,5 @@ def channels(hu: Tensor, key_index: int) -> Tensor:
     """
     key = hu[:, key_index : key_index + 1]
     windows = [((key - low) * (2 / (high - low)) - 1).clamp(-1, 1) for low, high in WINDOWS_HU]
-    others = torch.cat([hu[:, :key_index], hu[:, key_index + 1 :]], dim=1)
-    return torch.cat([*windows, torch.tanh((others - key) / DIFFERENCE_HU)], dim=1)
+    others = (hu[:, :key_index], hu[:, key_index + 1 :])
+    return torch.cat([*windows, *(torch.tanh((other - key) / DIFFERENCE_HU) for other in others)], dim=1)

@@ -7,12 +7,14 @@ of its box (Tian et al. 2019, FCOS), the four ends of its RECIST axes; at stride
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from deeplesion_miner.errors import ConfigError
 
@@ -107,6 +109,17 @@ def build(size: str, input_channels: int) -> Lesionnet:
 def parameter_count(model: nn.Module) -> int:
     """Numbers that training changes."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def fused(model: nn.Module) -> nn.Module:
+    """A copy for inference, each normalisation worked into the convolution before it: the same maps, less work."""
+    ready = copy.deepcopy(model).eval()
+    for part in ready.modules():
+        if isinstance(part, nn.Sequential) and len(part) > 1:
+            convolution, normalisation = part[0], part[1]
+            if isinstance(convolution, nn.Conv2d) and isinstance(normalisation, nn.BatchNorm2d):
+                part[0], part[1] = fuse_conv_bn_eval(convolution, normalisation), nn.Identity()
+    return ready
 
 
 class _Block(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -52,7 +51,7 @@ class LesionnetDetector:
         self._key = inputs.key_index(recipe.data.slice_offsets_mm)
         self._device, self._dtype = torch.device(device), PRECISIONS[precision]
         # converted outside inference mode, or its parameters could never be trained or exported again
-        self._model = copy.deepcopy(model).eval().to(self._device, self._dtype)
+        self._model = lesionnet.fused(model).to(self._device, self._dtype)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
@@ -116,19 +115,18 @@ def _mask_crop(logits: NDArray[np.float32], box_px: NDArray[np.float64], grid: G
     """(rows, columns) of `found_masks.crop_of`: logits read bilinearly between cells, the outermost ones repeated."""
     left, top, columns, rows = crop_of(box_px)
     places = grid.to_network(np.arange(max(columns, rows))[:, None] + np.array([left, top]))
-    along, down = _cells(places[:columns, 0], logits.shape[1]), _cells(places[:rows, 1], logits.shape[0])
-    return _between(_between(logits, down, axis=0), along, axis=1)
+    across, down = (places + 0.5).T / MASK_CELL_PX - 0.5
+    return _between(_between(logits, down[:rows], axis=0), across[:columns], axis=1)
 
 
-def _cells(places: NDArray[np.float64], cells: int) -> NDArray[np.float64]:
-    return np.clip((places + 0.5) / MASK_CELL_PX - 0.5, 0, cells - 1)
-
-
-def _between(plane: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
-    before = np.minimum(places.astype(int), plane.shape[axis] - 1)
-    after = np.minimum(before + 1, plane.shape[axis] - 1)
-    share = np.expand_dims((places - before).astype(np.float32), 1 - axis)
-    read: NDArray[np.float32] = plane.take(before, axis) * (1 - share) + plane.take(after, axis) * share
+def _between(logits: NDArray[np.float32], places: NDArray[np.float64], axis: int) -> NDArray[np.float32]:
+    last = logits.shape[axis] - 1
+    inside = np.minimum(np.maximum(places, 0), last)
+    before = inside.astype(np.intp)
+    after = np.minimum(before + 1, last)
+    share = np.expand_dims((inside - before).astype(np.float32), 1 - axis)
+    first = logits.take(before, axis)
+    read: NDArray[np.float32] = first + (logits.take(after, axis) - first) * share
     return read
 
 

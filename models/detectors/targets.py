@@ -14,8 +14,9 @@ from models.detectors.lesionnet import CELL_PX, MASK_CELL_PX
 SPREAD = 1 / 8
 """Standard deviation of a centre's hill, of the box' sides; it tells near misses from background."""
 LEAST_SPREAD_CELLS = 0.5
+SHAPE_SPREAD, LEAST_SHAPE_SPREAD_CELLS = 1 / 6, 0.8
+"""Of the hill whose upper part learns a lesion's box and ends, too: more cells, fewer steps (TTFNet, 2020)."""
 SHAPE_LEVEL = 0.3
-"""Cells that lie so high on a lesion's hill learn its box and ends, too: more cells, fewer steps (TTFNet, 2020)."""
 IGNORED_MARGIN_CELLS = 2
 """Around a lesion, in cells of the mask, its mask's weight still holds."""
 
@@ -73,7 +74,7 @@ def draw(crops: Sequence[Lesions], height: int, width: int) -> Targets:
 def _draw_one(lesions: Lesions, rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     centre = torch.zeros(1, rows, columns)
     sides, ends = torch.zeros(4, rows, columns), torch.zeros(8, rows, columns)
-    weight = torch.zeros(1, rows, columns)
+    weight, highest = torch.zeros(1, rows, columns), torch.zeros(rows, columns)
     # in cells from here on: a cell's centre is its number
     boxes, all_ends = to_cells(lesions.boxes), to_cells(lesions.ends)
     y, x = torch.meshgrid(torch.arange(rows).float(), torch.arange(columns).float(), indexing="ij")
@@ -81,14 +82,21 @@ def _draw_one(lesions: Lesions, rows: int, columns: int) -> tuple[Tensor, Tensor
         column, row = torch.round((box[:2] + box[2:]) / 2).long().tolist()
         if not (0 <= column < columns and 0 <= row < rows):
             continue
-        spread = ((box[2:] - box[:2]) * SPREAD).clamp(min=LEAST_SPREAD_CELLS)
-        hill = torch.exp(-(((x - column) / spread[0]) ** 2 + ((y - row) / spread[1]) ** 2) / 2)
-        hers = (hill >= SHAPE_LEVEL) & (hill > centre[0])
+        hill = _hill(x - column, y - row, (box[2:] - box[:2]) * SPREAD, LEAST_SPREAD_CELLS)
         centre[0] = torch.maximum(centre[0], hill)
-        weight[0, hers] = (hill / hill[hill >= SHAPE_LEVEL].sum())[hers]
+        shape = _hill(x - column, y - row, (box[2:] - box[:2]) * SHAPE_SPREAD, LEAST_SHAPE_SPREAD_CELLS)
+        shape *= shape >= SHAPE_LEVEL
+        hers = shape > highest
+        highest = torch.maximum(highest, shape)
+        weight[0, hers] = (shape / shape.sum())[hers]
         sides[:, hers] = torch.stack([x - box[0], y - box[1], box[2] - x, box[3] - y])[:, hers]
         ends[:, hers] = (four.reshape(8, 1, 1) - torch.stack([x, y]).repeat(4, 1, 1))[:, hers]
     return centre, sides, ends, weight
+
+
+def _hill(x: Tensor, y: Tensor, spread: Tensor, least: float) -> Tensor:
+    across, down = spread.clamp(min=least).tolist()
+    return torch.exp(-((x / across) ** 2 + (y / down) ** 2) / 2)
 
 
 def _draw_mask(lesions: Lesions, height: int, width: int) -> tuple[Tensor, Tensor]:

@@ -106,6 +106,17 @@ class TestNet:
         for one, other in zip(plain, last, strict=True):
             torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 
+    def test_the_copy_for_inference_says_the_same_and_leaves_the_model_as_it_was(self) -> None:
+        model = lesionnet.build("XS", 4)
+        for _ in range(3):
+            model(torch.randn(4, 4, 64, 64) * 3 + 1)
+        images = torch.randn(1, 4, 64, 64)
+        ready = lesionnet.fused(model)
+        assert not any(isinstance(part, torch.nn.BatchNorm2d) for part in ready.modules())
+        assert model.training and any(isinstance(part, torch.nn.BatchNorm2d) for part in model.modules())
+        for one, other in zip(model.eval()(images), ready(images), strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
     def test_another_size_is_refused_by_name(self) -> None:
         with pytest.raises(ConfigError, match=r"'L'.*XS, S, M"):
             lesionnet.build("L", 10)
