@@ -71,7 +71,7 @@ def write(recipe: Recipe, weights: Mapping[str, Tensor], path: Path) -> Path:
     assert program is not None
     program.model.metadata_props["recipe"] = json.dumps(recipe.to_json())
     program.save(str(path), external_data=False)
-    _compare(network, path, _example(1, slices, TRACED_CELLS + 1, TRACED_CELLS + 2))
+    compare(network, path, _example(1, slices, TRACED_CELLS + 1, TRACED_CELLS + 2))
     return path
 
 
@@ -98,7 +98,8 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _compare(network: nn.Module, path: Path, hu: Tensor) -> None:
+def compare(network: nn.Module, path: Path, hu: Tensor) -> None:
+    """Removes an ONNX file and raises MinerError where it does not say of a batch what the network says."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

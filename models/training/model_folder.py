@@ -70,13 +70,13 @@ class ModelFolder:
         ConfigError names the weights that do not fit.
         """
         own = module.state_dict()
-        wrong = [f"{name} is missing" for name in own if name not in self.weights]
-        wrong += [f"{name} belongs nowhere" for name in self.weights if name not in own]
-        wrong += [
+        wrong = [
             f"{name} is {tuple(self.weights[name].shape)} where {tuple(one.shape)} is needed"
             for name, one in own.items()
             if name in self.weights and self.weights[name].shape != one.shape
         ]
+        wrong += [f"{name} is missing" for name in own if name not in self.weights]
+        wrong += [f"{name} belongs nowhere" for name in self.weights if name not in own]
         if wrong:
             more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
             raise ConfigError(

@@ -45,7 +45,7 @@ KINDS = {
     ),
     "body-part": Kind(
         "models.body_part.task:BodyPartTask",
-        "models.body_part.task:network",
+        "models.body_part.regressor:network",
         "models.body_part.regressor:BodyPartRegressor",
     ),
 }
