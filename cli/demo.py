@@ -27,9 +27,9 @@ mine demo --out /tmp/demo --small
 @click.option("--train/--no-train", default=None, help="Train a small detector, too (about a minute).  [default: where"
               " the extra 'models' is installed]")  # fmt: skip
 def command(configuration: Configuration, output: Output, out: Path, small: bool, train: bool | None) -> Exit:
-    """Mine phantom patients, learn from them, look at a new one: nothing else is needed.
+    """Mine phantom patients and learn from them.
 
-    Writes an archive of phantom CT with reports as three programs write them, serves it on loopback, mines it
+    Nothing else is needed. Writes an archive of phantom CT with reports as three programs write them, serves it on loopback, mines it
     over the network as any archive, and checks the dataset. Broken reports are among them, as in real archives;
     they are counted, not an error. Then a small detector is trained on the dataset and looks at a patient whom
     nobody measured.

@@ -30,8 +30,8 @@ COMMANDS = {
     "check": "cli.check",
     "query": "cli.query",
     "train": "cli.train",
-    "evaluate": "cli.evaluate",
     "predict": "cli.predict",
+    "evaluate": "cli.evaluate",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
 
@@ -71,12 +71,12 @@ class Commands(click.Group):
 
 @click.command(
     cls=Commands,
-    epilog="\b\nThe work: demo | doctor > config > find > run (or import) > status > explain > check > query",
+    epilog="\b\nThe work: demo | doctor > config > find > run (or import) > status > explain > check > query > train > predict > evaluate",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
 )
 @click.version_option(package_name="deeplesion-miner", prog_name="mine")
 def mine() -> None:
-    """Mine radiologists' lesion measurements out of a DICOM archive into a DeepLesion-style dataset."""
+    """Mine radiologists' lesion measurements out of a DICOM archive into a DeepLesion-style dataset; learn from it."""
 
 
 def main() -> NoReturn:

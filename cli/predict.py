@@ -62,9 +62,9 @@ def command(
     pictures: Path | None,
     **options: Any,
 ) -> Exit:
-    """Find lesions with a trained model; `mine evaluate` says how good it is.
+    """Find lesions with a trained model.
 
-    A dataset is looked at key slice by key slice, as published results are; files and studies are looked at
+    `mine evaluate` says how good it is. A dataset is looked at key slice by key slice, as published results are; files and studies are looked at
     slice by slice, and what overlaps from slice to slice is one lesion. Rows that name images of an archive
     identify patients: they are for the trusted side.
     """
