@@ -21,10 +21,8 @@ STRETCHES = (0.85, 0.92, 1.0, 1.08, 1.16)
 """Nominal millimetres for one of the patient: short and tall patients."""
 FLOOR_SHARE = 0.35
 """The least spread of a feature at a height, as a share of its spread over the whole body."""
-FEATURES_WORTH = 5.0
+FEATURES_WORTH = 10.0
 """Number of independent features that the profile is taken for: they hang together, so evidence is scaled down."""
-STEPS_CM_WORTH = 2.0
-"""Slices nearer than this to each other do not count as independent evidence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +111,7 @@ def build(volumes: Sequence[Frames], heights_cm: Sequence[NDArray[np.float64]], 
 
 
 def learn(phantoms: Sequence[Frames], phantom_cm: Sequence[NDArray[np.float64]], volumes: Sequence[Frames],
-          rounds: int = 4, weight: float = 4.0) -> tuple[Atlas, tuple[Match, ...]]:  # fmt: skip
+          rounds: int = 4, weight: float = 20.0) -> tuple[Atlas, tuple[Match, ...]]:  # fmt: skip
     """An atlas from phantoms of known heights and volumes whose heights are found on the way, with their matches.
 
     Each round matches the volumes to the atlas of the phantoms and of all volumes as they were placed before.

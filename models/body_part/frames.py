@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from models.volume import Volume
 
@@ -19,7 +18,7 @@ OPENING_PX = 5
 """Side of the square that opens the mask at GRID_MM: what is thinner than 12.5 mm (table top, tubes) falls away."""
 LIMB_SHARE = 0.3
 """A part smaller than this share of the largest is an arm beside the trunk and left out; legs are equals and stay."""
-FRAME_ROWS, FRAME_COLUMNS = 56, 80
+FRAME_ROWS, FRAME_COLUMNS = 42, 58
 """The whole frame, with its margin."""
 MARGIN = 1 / 7
 """Share of the body box's side that is added to it on every side, as room for crops and shifts."""
@@ -75,15 +74,15 @@ def grid(volume: Volume) -> Grid:
 def body_mask(hu: NDArray[np.float32]) -> NDArray[np.bool_]:
     """(rows, columns) the patient on a slice at GRID_MM, lungs and gas filled; empty where there is none."""
     square = np.ones((OPENING_PX, OPENING_PX), np.uint8)
-    # A border of air, so that a body that touches the edge of the picture is not opened away there.
     tissue = cv2.morphologyEx((hu > SKIN_HU).astype(np.uint8), cv2.MORPH_OPEN, square)
     count, labels, statistics, _ = cv2.connectedComponentsWithStats(tissue, connectivity=4)
     if count < 2:
         return np.zeros(hu.shape, np.bool_)
     areas = statistics[1:, cv2.CC_STAT_AREA]
     kept = 1 + np.flatnonzero(areas >= LIMB_SHARE * areas.max())
-    filled: NDArray[np.bool_] = ndimage.binary_fill_holes(np.isin(labels, kept))
-    return filled
+    outlines, _ = cv2.findContours(np.isin(labels, kept).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    filled = cv2.drawContours(np.zeros(hu.shape, np.uint8), outlines, -1, 1, cv2.FILLED)
+    return np.asarray(filled > 0)
 
 
 def cut(body: Grid) -> NDArray[np.int16]:
@@ -102,8 +101,10 @@ def cut(body: Grid) -> NDArray[np.int16]:
                 [0, per_row, centre[1] - (FRAME_ROWS - 1) / 2 * per_row],
             ]
         )
+        # Averaged to the frame's resolution first, so that thin bones do not come and go between its pixels.
+        averaged = cv2.blur(hu, (max(1, round(per_column)), max(1, round(per_row))))
         moved = cv2.warpAffine(
-            hu, to_grid, (FRAME_COLUMNS, FRAME_ROWS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            averaged, to_grid, (FRAME_COLUMNS, FRAME_ROWS), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_CONSTANT, borderValue=AIR_HU,
         )  # fmt: skip
         np.copyto(frame, np.rint(moved).astype(np.int16))

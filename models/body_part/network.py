@@ -8,19 +8,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-VIEW_ROWS, VIEW_COLUMNS = 48, 64
+VIEW_ROWS, VIEW_COLUMNS = 36, 48
 """What the network sees of a frame (FRAME_ROWS x FRAME_COLUMNS), about its centre."""
 WINDOWS_HU = ((-1000.0, -300.0), (-150.0, 250.0), (150.0, 1000.0))
-"""Lung, soft tissue, bone: one channel each, 0 to 1."""
+"""Lung, soft tissue, bone: one channel each, -1 to 1."""
 CENTRE_CM, SPREAD_CM = 56.0, 28.0
 """Scores start about the middle of the nominal adult."""
-GROUPS = 8
+GROUPS = 2
 """Of the group normalisation: slices of one batch are not independent, so a batch has no statistics of its own."""
 
 
 def windows(hu: Tensor) -> Tensor:
-    """(n, 3, rows, columns) 0 to 1 in WINDOWS_HU of (n, rows, columns) HU."""
-    return torch.stack([((hu - low) / (high - low)).clamp(0, 1) for low, high in WINDOWS_HU], dim=1)
+    """(n, 3, rows, columns) -1 to 1 in WINDOWS_HU of (n, rows, columns) HU."""
+    return torch.stack([((hu - low) / (high - low)).clamp(0, 1) * 2 - 1 for low, high in WINDOWS_HU], dim=1)
 
 
 def central(hu: Tensor) -> Tensor:
@@ -36,14 +36,14 @@ class _Block(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(inside, outside, 3, stride, 1, bias=False)
         self.first_norm = nn.GroupNorm(GROUPS, outside)
-        self.second = nn.Conv2d(outside, outside, 3, 1, 1, bias=False)
-        self.second_norm = nn.GroupNorm(GROUPS, outside)
+        self.second = nn.Conv2d(outside, outside, 3, 1, 1)
         self.shortcut = nn.Conv2d(inside, outside, 1, stride, bias=False)
 
     def forward(self, values: Tensor) -> Tensor:
         """(n, inside, rows, columns) -> (n, outside, rows / stride, columns / stride)."""
         found = functional.relu(self.first_norm(self.first(values)))
-        return functional.relu(self.second_norm(self.second(found)) + self.shortcut(values))
+        # Not normalised: how much of something there is, lung above all, must reach the score.
+        return functional.relu(self.second(found) + self.shortcut(values))
 
 
 class BodyPartNetwork(nn.Module):
@@ -61,10 +61,8 @@ class BodyPartNetwork(nn.Module):
         self.use_profile, self.use_image = use_profile, use_image
         self.register_buffer("profile_mean", torch.zeros(features))
         self.register_buffer("profile_spread", torch.ones(features))
-        self.stem = nn.Conv2d(len(WINDOWS_HU), width, 5, 2, 2)
-        self.stages = nn.Sequential(
-            _Block(width, 2 * width, 2), _Block(2 * width, 4 * width, 2), _Block(4 * width, 4 * width, 1)
-        )
+        self.stem = nn.Sequential(nn.Conv2d(len(WINDOWS_HU), width, 3, 2, 1), nn.ReLU())
+        self.stages = nn.Sequential(_Block(width, 2 * width, 2), _Block(2 * width, 4 * width, 2))
         image = 4 * width * 4 if use_image else 0
         hidden = 32
         self.described = nn.Sequential(nn.Linear(features, hidden), nn.ReLU(), nn.Linear(hidden, hidden), nn.ReLU())
@@ -82,7 +80,7 @@ class BodyPartNetwork(nn.Module):
         """(n,) scores of views (n, VIEW_ROWS, VIEW_COLUMNS) HU and their profiles (n, features)."""
         seen = []
         if self.use_image:
-            found = self.stages(functional.relu(self.stem(windows(hu))))
+            found = self.stages(self.stem(windows(hu)))
             # Halves, not one average: where in the picture something lies matters (lung above liver, liver's side).
             seen.append(self.dropout(functional.adaptive_avg_pool2d(found, 2).flatten(1)))
         if self.use_profile:

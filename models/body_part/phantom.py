@@ -13,8 +13,13 @@ from numpy.typing import NDArray
 
 from models.volume import Volume
 
-PIXEL_MM = 3.0
-ROWS, COLUMNS = 120, 180
+PIXEL_MM = 4.0
+ROWS, COLUMNS = 88, 136
+ALONG_MM, ACROSS_MM = (
+    (place - (side - 1) / 2) * PIXEL_MM
+    for place, side in zip(np.indices((ROWS, COLUMNS), np.float64), (ROWS, COLUMNS), strict=True)
+)
+"""Of each pixel, from the middle: to the back, to the patient's left."""
 AIR, LUNG, FAT, WATER, SOFT, ORGAN, BONE, MARROW, DENSE = -1000, -850, -100, 10, 45, 60, 500, 220, 1000
 
 # Half width and half depth (mm) of the trunk at distances below the vertex (mm).
@@ -103,8 +108,7 @@ def nominal_mm(seed: int, volume: Volume) -> NDArray[np.float64]:
 
 def _slice(who: PhantomPatient, depth: float, random: np.random.Generator) -> NDArray[np.int16]:
     """(ROWS, COLUMNS) one slice at `depth` nominal mm below the vertex."""
-    y, x = np.indices((ROWS, COLUMNS), np.float64)
-    x, y = (x - (COLUMNS - 1) / 2) * PIXEL_MM, (y - (ROWS - 1) / 2) * PIXEL_MM
+    x, y = ACROSS_MM, ALONG_MM
     half_width = float(np.interp(depth, OUTLINE_MM[:, 0], OUTLINE_MM[:, 1])) * who.girth
     half_depth = float(np.interp(depth, OUTLINE_MM[:, 0], OUTLINE_MM[:, 2])) * who.depth
     if depth < 240:
@@ -142,10 +146,12 @@ def _legs(hu: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64
 
 def _trunk(hu: NDArray[np.float64], x: NDArray[np.float64], y: NDArray[np.float64], depth: float, half_width: float,
            half_depth: float, who: PhantomPatient) -> None:  # fmt: skip
-    hu[np.abs(x / half_width) ** 2.4 + np.abs(y / half_depth) ** 2.4 <= 1] = FAT
+    # Between an ellipse and a rectangle: the sum of the powers of 2.4 is 1 on the skin.
+    outwards = np.abs(x / half_width) ** 2.4 + np.abs(y / half_depth) ** 2.4
+    hu[outwards <= 1] = FAT
     thin = 0.03 if depth < 240 else who.fat
     wall = (half_width * (1 - thin), half_depth * (1 - thin))
-    hu[np.abs(x / wall[0]) ** 2.4 + np.abs(y / wall[1]) ** 2.4 <= 1] = SOFT
+    hu[outwards <= (1 - thin) ** 2.4] = SOFT
     if depth < 215:
         _head(hu, x, y, depth, half_width, half_depth)
     if depth > 590:

@@ -17,7 +17,7 @@ from models.recipe import AugmentationRecipe
 
 SLICES = 8
 """In a group."""
-LONGEST_STEP_MM = 60.0
+LONGEST_STEP_MM = 100.0
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,13 +17,18 @@ from models.body_part.frames import Frames
 from models.body_part.network import BodyPartNetwork, central
 from models.body_part.options import BodyPartOptions
 from models.body_part.profile import FEATURES, frames
-from models.body_part.sampling import SLICES, Source
+from models.body_part.sampling import Source
 from models.reading.folder import DatasetFolder
 from models.recipe import Recipe
 from models.training.task import Batch
 
 LEAST_EXTENT_MM = 30.0
 """Of a volume to learn from or to validate on: a shorter one has no order to speak of."""
+
+SINGLE_SLICES = 4
+"""Taken together from one volume, moved alike."""
+PHANTOM_STEP_MM = 8.0
+"""Between the slices of phantoms that train along."""
 
 
 class BodyPartTask:
@@ -46,7 +52,7 @@ class BodyPartTask:
         self._recipe = recipe
         self._options = options.from_recipe(recipe.model)
         self._validation = validation
-        self._phantoms = phantom_sources(self._options.phantoms)
+        self._phantoms = tuple(phantom_source(seed) for seed in range(self._options.phantoms))
         usable = {name: one for name, one in training.items() if extent_mm(one) >= LEAST_EXTENT_MM}
         if not (usable or self._phantoms):
             raise ConfigError(
@@ -79,19 +85,26 @@ class BodyPartTask:
         return network
 
     def batch(self, step: int) -> Batch:
-        """Candidates for the groups of a step.
+        """Candidates for the groups of a step, and slices from anywhere whose height is known.
 
         'hu' (candidates, SLICES, VIEW_ROWS, VIEW_COLUMNS), 'profile' (candidates, SLICES, features), 'position_cm',
-        'known_cm' (candidates, SLICES; NaN where unknown), 'is_exact' (candidates,).
+        'known_cm' (candidates, SLICES; NaN where unknown), 'is_exact' (candidates,); the same names after 'single_'
+        with (singles, SINGLE_SLICES) in the place of (candidates, SLICES).
         """
         random = np.random.default_rng([self._recipe.training.seed, step])
-        groups = [self._group(source, random) for source in self._drawn(random)]
-        return {name: torch.stack([group[name] for group in groups]) for name in groups[0]}
+        groups, singles = self._drawn(random)
+        made = [self._group(source, sampling.crop(source.frames, random), random) for source in groups]
+        anywhere = [self._group(source, self._anywhere(source, random), random) for source in singles]
+        batch = {name: torch.stack([one[name] for one in made]) for name in made[0]}
+        for name in anywhere[0] if anywhere else ():
+            batch[f"single_{name}"] = torch.stack([one[name] for one in anywhere])
+        return batch
 
     def names(self, step: int) -> tuple[str, ...]:
         """Names of the volumes in that batch."""
         random = np.random.default_rng([self._recipe.training.seed, step])
-        return tuple(source.name for source in self._drawn(random))
+        groups, singles = self._drawn(random)
+        return tuple(source.name for source in (*groups, *singles))
 
     def losses(self, model: nn.Module, batch: Batch) -> Mapping[str, Tensor]:
         """Order, distance, slope and place, means over the groups that are kept.
@@ -99,16 +112,19 @@ class BodyPartTask:
         Hard volumes are sampled again: half of the kept groups are those of the highest loss among the candidates,
         under the weights of this very step, so that nothing but the step decides what is learned from.
         """
-        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
-        kept = round(self._recipe.training.batch)
-        if len(tensors["hu"]) > kept:
-            with torch.no_grad():
-                loss = self._weighted(self._each(model, tensors))
-            first, later = torch.arange(kept - kept // 2, device=loss.device), loss[kept - kept // 2 :]
-            chosen = torch.cat([first, later.topk(kept // 2).indices + len(first)])
-            tensors = {name: value[chosen] for name, value in tensors.items()}
-        each = self._each(model, tensors)
-        return {"loss": self._weighted(each).mean(), **{name: value.mean() for name, value in each.items()}}
+        each = self._each(model, {name: value for name, value in batch.items() if isinstance(value, Tensor)})
+        total = torch.stack(list(each.values())).sum(dim=0)
+        batch_size = self._recipe.training.batch
+        if len(total) > batch_size:
+            hard = batch_size // 2
+            plain = batch_size - hard
+            kept = torch.cat([torch.arange(plain, device=total.device), plain + total[plain:].topk(hard).indices])
+            each, total = {name: value[kept] for name, value in each.items()}, total[kept]
+        found = {"loss": total.mean(), **{name: value.mean() for name, value in each.items()}}
+        if "single_hu" in batch:
+            found["single"] = self._singles(model, batch)
+            found["loss"] = found["loss"] + found["single"]
+        return found
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """Median and least rank correlation of raw scores with the order of the slices, over validation volumes."""
@@ -119,19 +135,24 @@ class BodyPartTask:
         ]
         return {"score": float(np.median(found)), "least": float(np.min(found))} if found else {}
 
-    def _drawn(self, random: np.random.Generator) -> list[Source]:
-        """The sources of a batch's candidates, in order; the first numbers of a step's generator."""
-        count = max(self._recipe.training.batch, round(self._recipe.training.batch * self._options.candidates))
+    def _drawn(self, random: np.random.Generator) -> tuple[list[Source], list[Source]]:
+        """The sources of a batch's candidates and of its single slices; the first numbers of a step's generator."""
+        size = self._recipe.training.batch
+        candidates = max(size, round(size * self._options.candidates))
+        count = candidates + (self._options.singles if self._phantoms else 0)
         drawn = []
         for _ in range(count):
             of_phantoms = random.random() < self._options.phantom_share
             place = random.random()
             sources = self._phantoms if (of_phantoms and self._phantoms) or not self._volumes else self._volumes
             drawn.append(sources[int(place * len(sources))])
-        return drawn
+        return drawn[:candidates], drawn[candidates:]
 
-    def _group(self, source: Source, random: np.random.Generator) -> dict[str, Tensor]:
-        picked = sampling.crop(source.frames, random)
+    def _anywhere(self, source: Source, random: np.random.Generator) -> NDArray[np.int64]:
+        picked: NDArray[np.int64] = random.choice(np.flatnonzero(source.frames.has_body), SINGLE_SLICES)
+        return picked
+
+    def _group(self, source: Source, picked: NDArray[np.int64], random: np.random.Generator) -> dict[str, Tensor]:
         hu, factors = sampling.disturbed(source.frames.hu[picked].astype(np.float32), self._recipe.augmentation, random)
         profile = sampling.described(source.frames.profile[picked], self._scale, self._disturbance, factors, random)
         return {
@@ -145,18 +166,31 @@ class BodyPartTask:
     def _each(self, model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Weighted losses by name, (groups,) each."""
         how = self._options
-        hu, profile = batch["hu"], batch["profile"]
-        found = model(hu.reshape(-1, *hu.shape[2:]), profile.reshape(-1, profile.shape[2])).float().view(-1, SLICES)
-        place = how.place_weight + batch["is_exact"] * (how.phantom_place_weight - how.place_weight)
+        found = _scored(model, batch["hu"], batch["profile"])
         return {
             "order": how.order_weight * losses.order_loss(found),
             "distance": how.distance_weight * losses.distance_loss(found),
             "slope": how.slope_weight * losses.slope_loss(found, batch["position_cm"]),
-            "place": place * losses.place_loss(found, batch["known_cm"]),
+            "place": self._trust(batch["is_exact"]) * losses.place_loss(found, batch["known_cm"]),
         }
 
-    def _weighted(self, each: Mapping[str, Tensor]) -> Tensor:
-        return torch.stack(list(each.values())).sum(dim=0)
+    def _singles(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Place loss of slices from anywhere: groups alone are few and alike inside, so heights are learned slowly."""
+        hu, profile, known, exact = (batch[f"single_{name}"] for name in ("hu", "profile", "known_cm", "is_exact"))
+        assert isinstance(hu, Tensor) and isinstance(profile, Tensor)
+        assert isinstance(known, Tensor) and isinstance(exact, Tensor)
+        return (self._trust(exact) * losses.place_loss(_scored(model, hu, profile), known)).mean()
+
+    def _trust(self, is_exact: Tensor) -> Tensor:
+        """(groups,) weight of the place loss: heights found by matching are trusted less than exact ones."""
+        how = self._options
+        return how.place_weight + is_exact * (how.phantom_place_weight - how.place_weight)
+
+
+def _scored(model: nn.Module, hu: Tensor, profile: Tensor) -> Tensor:
+    """(groups, slices) scores of views (groups, slices, rows, columns) and profiles (groups, slices, features)."""
+    found: Tensor = model(hu.reshape(-1, *hu.shape[2:]), profile.reshape(-1, profile.shape[2]))
+    return found.float().view(hu.shape[:2])
 
 
 def build_network(how: BodyPartOptions) -> BodyPartNetwork:
@@ -179,13 +213,11 @@ def scores(model: nn.Module, volume: Frames, batch: int = 64) -> NDArray[np.floa
     return np.where(volume.has_body, np.concatenate(found), np.nan)
 
 
-def phantom_sources(count: int, first_seed: int = 0) -> tuple[Source, ...]:
-    """Phantom patients of consecutive seeds, from vertex to thigh, with their exact heights."""
-    made = []
-    for seed in range(first_seed, first_seed + count):
-        volume = phantom.volume(seed)
-        made.append(Source(volume.images[0].split("/")[0], frames(volume), phantom.nominal_mm(seed, volume) / 10, True))
-    return tuple(made)
+@lru_cache(maxsize=128)
+def phantom_source(seed: int) -> Source:
+    """A phantom patient from vertex to thigh, with the exact heights of its slices."""
+    volume = phantom.volume(seed, step_mm=PHANTOM_STEP_MM)
+    return Source(volume.images[0].split("/")[0], frames(volume), phantom.nominal_mm(seed, volume) / 10, True)
 
 
 def volumes_of(dataset: DatasetFolder, splits: Sequence[str], reach_mm: float) -> dict[str, Frames]:
