@@ -180,8 +180,8 @@ def main() -> None:
         commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         command = f"python -m tests.experiments.isolated --passes {asked.passes} --seed {asked.seed}"
         head = (
-            "# Can one slice tell a lesion from a mimic?\n\nLogistic regression on simple measurements at a known place, "
-            "learned on the training patients,\njudged on the held-out ones. One slice should say nothing (0.5), "
+            "# Can one slice tell a lesion from a mimic?\n\n"
+            "Logistic regression on simple measurements at a known place, learned on the training patients,\njudged on the held-out ones. One slice should say nothing (0.5), "
             "its neighbours should.\n\n"
         )
         asked.out.write_text(f"{head}{table}\n\nCommit {commit.stdout.strip()}, `{command}`.\n", encoding="utf-8")

@@ -101,5 +101,5 @@ def test_packed_masks_are_read_by_their_index(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_masks_is_refused_with_the_files_that_were_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="uls23_deeplesion3d_visible.npz"):
+    with pytest.raises(ConfigError, match=r"uls23_deeplesion3d_visible\.npz"):
         shapes_of_masks(tmp_path)
