@@ -23,29 +23,29 @@ from models.delineation.grabcut import Grid, joined
 class WalkSettings:
     """Numbers of the walk, found on synthetic lesions in real CT of training patients."""
 
-    edge_level: float = 0.13
+    edge_level: float = 0.08
     """Width of the prior's edge in the plane, in multiples of the ends' distance ..."""
-    edge_depth: float = 0.5
+    edge_depth: float = 0.4
     """... and along the patient, in multiples of the expected semi-axis: marks on one slice say little of it."""
-    core: float = 0.7
+    core: float = 0.58
     """Within this distance CT numbers are the lesion's."""
     ring: tuple[float, float] = (1.2, 1.8)
     """Between these levels they are those of what surrounds it ..."""
     ring_depth: float = 0.8
     """... on slices no farther than this."""
-    grey_weight: float = 1.2
+    grey_weight: float = 1.4
     """What CT numbers say against what the shape says, where core and ring have nothing in common ..."""
-    grey_trust: float = 0.5
+    grey_trust: float = 0.4
     """... and less by this power of what they have not in common."""
-    grey_limit: float = 2.0
+    grey_limit: float = 2.5
     """Of a logarithm of a likelihood ratio: one pixel proves nothing."""
     least_bin_hu: float = 18.0
     """Blur of the distributions of CT numbers."""
-    edge_weight: float = 20.0
+    edge_weight: float = 30.0
     """How strongly a step in CT numbers, as a share of their range, holds the walker back."""
-    stop: float = 0.75
+    stop: float = 0.65
     """How soon a walker stops by the prior of where it is; small makes smooth."""
-    farthest: float = 2.2
+    farthest: float = 2.3
     """Slices beyond this multiple of the expected semi-axis are not looked at."""
     level: float = 2.0
     """How far the grid reaches, in multiples of the ends' distance."""
