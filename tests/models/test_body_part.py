@@ -18,7 +18,7 @@ from models.body_part.profile import frames
 from models.body_part.task import BodyPartTask, scores
 from models.volume import Volume
 
-QUICK = ("model.width=8", "model.phantoms=3", "training.batch=4", "training.seed=7")
+QUICK = ("model.width=8", "model.phantoms=2", "training.batch=4", "training.seed=7")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def test_the_same_step_gives_the_same_batch_and_another_step_another() -> None:
 
 
 def test_half_of_what_is_learned_from_are_the_hardest_candidates() -> None:
-    task = BodyPartTask.of_volumes({}, {}, recipes.load("body-part", [*QUICK, "model.candidates=3.0"]))
+    task = BodyPartTask.of_volumes(
+        {}, {}, recipes.load("body-part", [*QUICK, "model.candidates=3.0", "model.singles=0"])
+    )
     model = task.build().eval()
     batch = task.batch(0)
     assert isinstance(batch["hu"], torch.Tensor)
@@ -78,21 +80,20 @@ def test_half_of_what_is_learned_from_are_the_hardest_candidates() -> None:
 
 
 def test_a_few_steps_on_one_phantom_put_its_slices_in_order(trunk: Frames) -> None:
-    recipe = recipes.load("body-part", [*QUICK, "model.phantoms=0", "model.candidates=1.0", "model.dropout=0.0"])
+    recipe = recipes.load("body-part", QUICK)
     task = BodyPartTask.of_volumes({"one": trunk}, {"one": trunk}, recipe)
     torch.manual_seed(0)
     model = task.build()
     before = task.validate(model)["score"]
-    optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
-    for step in range(60):
+    optimizer = torch.optim.AdamW(model.parameters(), lr=4e-3)
+    for step in range(50):
         optimizer.zero_grad()
         task.losses(model, task.batch(step))["loss"].backward()
         optimizer.step()
     assert task.validate(model)["score"] > max(0.9, before)
     slices = volume(40, 250, 950, step_mm=10)
-    upright = place(slices, by_network(model))
-    assert upright.findings in ((), (Finding.WRONG_SLOPE,))
-    turned = Volume(slices.hu[::-1], slices.position_mm, 3.0, 3.0, slices.images)
+    assert place(slices, by_network(model)).findings == ()
+    turned = Volume(slices.hu[::-1], slices.position_mm, slices.row_spacing_mm, slices.col_spacing_mm, slices.images)
     assert Finding.FLIPPED in place(turned, by_network(model)).findings
 
 
