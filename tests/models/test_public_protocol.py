@@ -170,6 +170,16 @@ def test_samples_by_the_public_protocol_see_its_image_and_leave_noisy_rows_out(t
     assert torch.equal(batch.hu, again.hu)
 
 
+def test_mirrored_slices_are_those_of_the_protocol_from_feet_to_head(tmp_path: Path) -> None:
+    dataset = folders.mined(tmp_path, series(lesion(key=5, slice_interval_mm=1.0)))
+    off = ("rotate_deg", "shift_px", "key_slice_jitter", "hu_shift", "hu_scale", "noise_hu")
+    still = tuple(f"augmentation.{name}=0.0" for name in off)
+    middle = (0, slice(None), 48, 48)
+    for share, values in ((0.0, (30.0, 50.0, 70.0)), (1.0, (70.0, 50.0, 30.0))):
+        mirrored = public(*still, f"augmentation.mirror_slices={share}", "data.lesion_share=1.0")
+        np.testing.assert_allclose(Samples(dataset, mirrored, ("train",)).training(0).hu[middle], values)
+
+
 @pytest.mark.real
 def test_real_key_slices_are_framed_to_their_body_as_scipy_opens_it(real_data: Path) -> None:
     dataset = DatasetFolder.open(real_data / "deeplesion" / "png", table="DL_info_png_visible.csv")

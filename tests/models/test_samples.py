@@ -243,6 +243,10 @@ def test_body_points_are_spread_over_the_body_lungs_included() -> None:
     assert (points[:, 1] >= 19.5).all() and (points[:, 1] <= 79.5).all()
     in_lung = ((points > (39.5, 29.5)) & (points < (59.5, 69.5))).all(axis=1)
     assert 0.1 < in_lung.mean() < 0.3, "a fifth of the body"
+    two_parts = np.full((60, 60), -1000, np.int16)
+    two_parts[5:15, 5:50] = two_parts[45:55, 5:50] = 0
+    rows = [body_point(two_parts, random.random(2))[1] for _ in range(200)]
+    assert all(row < 15 or row > 44.5 for row in rows), "nothing between two parts"
     empty = body_point(np.full((40, 50), -1000, np.int16), np.array([0.5, 0.5]))
     assert empty == (24.5, 19.5)
 
@@ -250,20 +254,23 @@ def test_body_points_are_spread_over_the_body_lungs_included() -> None:
 def test_all_marks_whose_centre_lies_in_the_crop_are_taught_and_noisy_ones_are_not(tmp_path: Path) -> None:
     near = ((100.0, 100.0), (110.0, 100.0), (105.0, 97.0), (105.0, 103.0))
     far = ((20.0, 20.0), (24.0, 20.0), (22.0, 18.0), (22.0, 22.0))
+    beyond = tuple((x + 120.0, y + 120.0) for x, y in far)
     lesions = [
         lesion(key=5, number=number, ends=ends, possibly_noisy=noisy)
-        for number, (ends, noisy) in enumerate([(CROSS, False), (near, False), (far, False), (near, True)])
+        for number, (ends, noisy) in enumerate(
+            [(CROSS, False), (near, False), (far, False), (beyond, False), (near, True)]
+        )
     ]
     noisy_only = series(lesion(2, key=4, possibly_noisy=True))
     dataset = folders.mined(tmp_path, series(*lesions), noisy_only)
     samples = Samples(dataset, recipe(*STILL), ("train",))
-    assert [len(one.marks) for one in samples.key_slices] == [3], "a slice of noisy marks alone is left out"
+    assert [len(one.marks) for one in samples.key_slices] == [4], "a slice of noisy marks alone is left out"
     (key_slice,) = samples.key_slices
     matrix = to_image(Move(), key_slice, (78.0, 73.0), 0.75, 96)
     taught = targets(key_slice, key_slice.marks, matrix, 96)
     assert len(taught.boxes) == 2 and len(taught.masks) == 2
     kept = Samples(dataset, recipe(*STILL, "data.drop_noisy=false"), ("train",))
-    assert [len(one.marks) for one in kept.key_slices] == [4, 1]
+    assert [len(one.marks) for one in kept.key_slices] == [5, 1]
 
 
 def test_only_the_splits_that_are_asked_for_are_drawn(tmp_path: Path) -> None:
