@@ -138,6 +138,14 @@ def test_only_slices_of_the_key_slice_s_range_surround_it_and_holes_stay_holes(t
         np.testing.assert_allclose(volume.position_mm - volume.position_mm[key], (-5, 0, 2.5, 7.5))
 
 
+def test_a_picture_around_a_key_slice_that_is_absent_is_a_hole(tmp_path: Path) -> None:
+    folder = folders.write_mined(tmp_path, *TWO)
+    (folder / "Images_png" / "000001_01_01" / "006.png").unlink()
+    dataset = DatasetFolder.open(folder)
+    volume, _ = dataset.volume(dataset.key_slices[0], 5.0)
+    assert [int(plane.max()) for plane in volume.hu] == [30, 40, 50, 70]
+
+
 def test_a_series_of_two_spacings_is_read_by_each_key_slice_s_own(tmp_path: Path) -> None:
     fine = lesion(1, key=3, slice_first=1, slice_last=5, slice_interval_mm=1.0)
     coarse = lesion(1, key=8, number=2, slice_first=6, slice_last=9, slice_interval_mm=5.0)
