@@ -181,7 +181,8 @@ def main() -> None:
         command = f"python -m tests.experiments.isolated --passes {asked.passes} --seed {asked.seed}"
         head = (
             "# Can one slice tell a lesion from a mimic?\n\n"
-            "Logistic regression on simple measurements at a known place, learned on the training patients,\njudged on the held-out ones. One slice should say nothing (0.5), "
+            "Logistic regression on simple measurements at a known place, learned on the training "
+            "patients,\njudged on the held-out ones. One slice should say nothing (0.5), "
             "its neighbours should.\n\n"
         )
         asked.out.write_text(f"{head}{table}\n\nCommit {commit.stdout.strip()}, `{command}`.\n", encoding="utf-8")
