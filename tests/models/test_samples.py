@@ -19,6 +19,7 @@ from models.reading.augmentation import Move, speckle, to_image
 from models.reading.folder import DatasetFolder
 from models.reading.grid import AIR_HU, moved
 from models.reading.samples import Samples, TrainingBatch, body_point
+from models.reading.stack import of_volume, whole_slices
 from models.reading.targets import soft_ellipse, targets, trust
 from models.recipe import Recipe
 
@@ -366,6 +367,22 @@ def test_a_still_crop_is_part_of_the_whole_slice(tmp_path: Path) -> None:
     torch.testing.assert_close(
         batch.hu[0, :, 0:60, 0:60], whole.hu[:, top : top + 60, left : left + 60], atol=0.7, rtol=0
     )
+
+
+@pytest.mark.parametrize("protocol", ["millimetres", "public"])
+def test_a_volume_in_memory_is_seen_as_its_slices_in_a_folder_are(tmp_path: Path, protocol: str) -> None:
+    noise = np.random.default_rng(0).integers(-900, 900, (10, SIDE, SIDE)).astype(np.int16)
+    marked = (lesion(key=key, number=key) for key in (2, 5, 6))
+    dataset = folders.mined(tmp_path, series(*marked, picture=lambda number: noise[number]))
+    by_protocol = recipe(f"data.protocol={protocol}")
+    samples = Samples(dataset, by_protocol, ("train",))
+    volume, _ = dataset.volume(dataset.key_slices[0], 100.0)
+    indices = [volume.images.index(one.file_name) for one in samples.key_slices]
+    seen = whole_slices(of_volume(volume), indices, by_protocol.data)
+    for one, (hu, grid) in zip(samples.key_slices, seen, strict=True):
+        whole = samples.whole(one)
+        torch.testing.assert_close(hu, whole.hu, atol=1e-3, rtol=0)
+        assert grid == whole.grid
 
 
 # --- settings --------------------------------------------------------------------------------------------
