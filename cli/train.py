@@ -104,15 +104,18 @@ def _train(
     onnx: bool,
 ) -> Exit:
     from models.reading.folder import DatasetFolder
-    from models.training.fit import check_out, fit
+    from models.training.places import check_out
 
     check_out(out, fresh=not resume)
+    opened = DatasetFolder.open(dataset)
+    from models.training.fit import fit  # brings torch, whose seconds a refusal need not wait for
+
     with (
         closing(TrainingBar()) as bar,
         stopping_politely(lambda: bar.has_begun, "step", (signal.SIGINT, signal.SIGTERM)) as should_stop,
     ):
         fitted = fit(
-            DatasetFolder.open(dataset),
+            opened,
             recipe,
             out,
             device=device,
@@ -124,10 +127,8 @@ def _train(
             should_stop=should_stop,
         )
     if fitted.trained.interrupted:
-        notice(
-            f"stopped after step {fitted.trained.steps_done:,} of {recipe.training.steps:,}; run the same command"
-            " again to go on"
-        )
+        again = "the same command again" if resume else "the same command without --fresh"
+        notice(f"stopped after step {fitted.trained.steps_done:,} of {recipe.training.steps:,}; run {again} to go on")
         return Exit.INTERRUPTED
     _say(output, fitted)
     return Exit.DONE

@@ -17,6 +17,7 @@ from models.recipe import Recipe
 from models.training import card, curves, export, journal, lock, model_folder, registry
 from models.training.loop import Trained, train
 from models.training.model_folder import ModelFolder
+from models.training.places import check_out, work_folder
 from models.training.progress import Progress
 
 
@@ -27,11 +28,6 @@ class Fitted:
     trained: Trained
     model: ModelFolder | None
     """None where it was interrupted, and in every process but the leading one."""
-
-
-def work_folder(out: Path) -> Path:
-    """Where checkpoints and journal lie until the model is whole: beside it, e.g. 'model.training'."""
-    return out.parent / f"{out.name}.training"
 
 
 def fit(
@@ -84,17 +80,6 @@ def fit(
         model = _write(out, work, recipe, trained, {"digest": dataset.digest, "splits": splits}, onnx)
     shutil.rmtree(work)
     return Fitted(trained, model)
-
-
-def check_out(out: Path, fresh: bool) -> None:
-    """ConfigError where a model must not be written: over a finished one without `fresh`, over anything else."""
-    if not out.exists():
-        return
-    is_model = (out / model_folder.WEIGHTS).exists()
-    if not is_model and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"--out {out}: holds something that is no model; name a new folder")
-    if is_model and not fresh:
-        raise ConfigError(f"--out {out}: holds a finished model; name another folder, or --fresh to replace it")
 
 
 def _write(

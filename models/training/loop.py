@@ -23,11 +23,10 @@ from models.training.batches import batches, to_device
 from models.training.distributed import join
 from models.training.journal import Journal, NoJournal
 from models.training.optimisation import learning_rate
+from models.training.places import CHECKPOINTS
 from models.training.progress import Progress, Silent
 from models.training.state import State
 from models.training.task import Batch, Task
-
-CHECKPOINTS = "checkpoints"
 
 
 class NonFiniteLoss(MinerError):

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from deeplesion_miner.errors import ConfigError
 from models import recipe as recipes
 from models.recipe import Recipe
+from models.training.places import WEIGHTS
 
-WEIGHTS = "weights.safetensors"
 RECIPE = "recipe.json"
 METRICS = "metrics.json"
 CARD = "README.md"

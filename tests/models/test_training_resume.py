@@ -16,8 +16,9 @@ from toy_task import ToyTask, recipe
 from deeplesion_miner.errors import ConfigError
 from models.recipe import Recipe
 from models.training import checkpoints, journal
-from models.training.loop import CHECKPOINTS, NonFiniteLoss, Trained, train
+from models.training.loop import NonFiniteLoss, Trained, train
 from models.training.model_folder import weights_digest
+from models.training.places import CHECKPOINTS
 
 HERE = Path(__file__).resolve().parent
 
