@@ -1,0 +1,142 @@
+"""`mine train`: from a dataset to a model folder, stopped and gone on with."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from cli_runs import Answer, Demo, Mine, clean_environment, mine_command, run_mine
+
+SMALL = ("--recipe", "lesionnet-xs-9")
+QUICK = ("training.steps=30", "training.batch=2", "data.crop_px=64", "training.checkpoint_every=5")
+
+
+def words(demo: Demo, *more: str) -> tuple[str | Path, ...]:
+    changes = [word for change in QUICK for word in ("--with", change)]
+    return ("train", demo.dataset, *SMALL, *changes, "--json", *more)
+
+
+def interrupted(folder: Path, command: tuple[str | Path, ...], number: signal.Signals) -> Answer:
+    """The command, sent a signal when its first step is in the journal."""
+    process = subprocess.Popen(
+        mine_command(*command),
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = folder / "model.training" / "metrics.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+        time.sleep(0.005)
+    process.send_signal(number)
+    out, err = process.communicate()
+    return Answer(process.returncode, out, err)
+
+
+@pytest.fixture(scope="module")
+def stopped(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    """A training that was stopped after its first steps; tests go on with it."""
+    folder = tmp_path_factory.mktemp("train")
+    return folder, interrupted(folder, words(demo), signal.SIGINT)
+
+
+@pytest.fixture(scope="module")
+def finished(demo: Demo, stopped: tuple[Path, Answer]) -> tuple[Path, Answer]:
+    """The same training, gone on with."""
+    return stopped[0], run_mine(words(demo), stopped[0], {})
+
+
+def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(stopped: tuple[Path, Answer]) -> None:
+    folder, answer = stopped
+    assert answer.code == 130
+    assert "of 30; run the same command again to go on" in answer.err
+    assert not (folder / "model").exists()
+    assert list((folder / "model.training" / "checkpoints").glob("step-*.pt"))
+
+
+def test_a_changed_recipe_is_refused_by_a_training_under_way(demo: Demo, stopped: tuple[Path, Answer]) -> None:
+    answer = run_mine(words(demo, "--seed", "7"), stopped[0], {})
+    assert answer.code == 2
+    assert "training.seed was 0, is 7" in answer.err
+
+
+def test_the_same_command_goes_on_and_leaves_a_whole_model(demo: Demo, finished: tuple[Path, Answer]) -> None:
+    folder, answer = finished
+    assert answer.code == 0, answer.err
+    assert "going on after step" in answer.err
+    (record,) = answer.records
+    assert record["type"] == "model"
+    assert record["steps_done"] == 30
+    manifest = json.loads((demo.dataset / "manifest.json").read_text())
+    assert record["dataset_digest"] == record["dataset"]["digest"] == manifest["digest"]
+    assert not (folder / "model.training").exists()
+    assert {"weights.safetensors", "recipe.json", "metrics.json", "metrics.jsonl", "README.md", "curves.png"} <= {
+        path.name for path in (folder / "model").iterdir()
+    }
+    assert record["model_id"] in (folder / "model" / "README.md").read_text()
+    steps = [json.loads(line)["step"] for line in (folder / "model" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(steps)
+    assert set(steps) == set(range(1, 31))
+
+
+def test_a_finished_model_is_not_written_over_unasked(demo: Demo, finished: tuple[Path, Answer]) -> None:
+    answer = run_mine(words(demo), finished[0], {})
+    assert answer.code == 2
+    assert "holds a finished model" in answer.err
+    assert "--fresh" in answer.err
+
+
+def test_a_folder_that_holds_no_model_is_never_written_over(demo: Demo, mine: Mine, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "thesis.txt").write_text("all my work")
+    answer = mine(*words(demo, "--fresh"))
+    assert answer.code == 2
+    assert "holds something that is no model" in answer.err
+    assert (tmp_path / "model" / "thesis.txt").read_text() == "all my work"
+
+
+def test_recipes_are_listed_with_what_they_are(mine: Mine) -> None:
+    answer = mine("train", "--recipes", "--json")
+    assert answer.code == 0
+    assert {"lesionnet-s-9", "lesionnet-xs-9"} <= {record["recipe"] for record in answer.records}
+    assert all(record["meaning"] for record in answer.records)
+
+
+def test_a_command_without_a_dataset_says_what_is_missing(mine: Mine) -> None:
+    answer = mine("train")
+    assert answer.code == 2
+    assert "name the dataset" in answer.err
+
+
+def test_a_dataset_that_is_not_there_is_named(mine: Mine) -> None:
+    answer = mine("train", "nowhere")
+    assert answer.code == 2
+    assert "nowhere" in answer.err
+
+
+def test_a_recipe_that_cannot_be_is_refused_before_the_dataset_is_read(mine: Mine) -> None:
+    answer = mine("train", "nowhere", "--with", "training.steps=0")
+    assert answer.code == 2
+    assert "training.steps is 0" in answer.err
+    assert "nowhere" not in answer.err
+
+
+def test_a_dataset_without_the_recipes_splits_says_what_there_is(demo: Demo, mine: Mine) -> None:
+    answer = mine(*words(demo, "--with", "data.train_splits=['autumn']"))
+    assert answer.code == 2
+    assert "no key slice of split autumn" in answer.err
+    assert "train (" in answer.err
+
+
+def test_a_gpu_that_is_not_there_is_named(demo: Demo, mine: Mine) -> None:
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    answer = mine(*words(demo, "--device", "cuda"))
+    assert answer.code == 2
+    assert "torch sees no GPU" in answer.err
