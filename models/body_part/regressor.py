@@ -1,36 +1,49 @@
-"""A trained body-part model, ready for use: built from its recipe, it places volumes."""
+"""A trained body-part network, ready to place volumes."""
 
 from __future__ import annotations
 
+import copy
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from deeplesion_miner.errors import ConfigError
 from models.body_part import options
+from models.body_part.frames import Frames
 from models.body_part.network import BodyPartNetwork
-from models.body_part.placement import Placement, by_network, place
-from models.body_part.task import build_network
+from models.body_part.placement import Placement, place
+from models.body_part.task import build_network, scores
 from models.recipe import Recipe
 from models.volume import Volume
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 
 class BodyPartRegressor:
-    """Says where in the body the slices of a volume lie, by a trained network."""
+    """Places volumes in the body: the same answer for the same volume."""
 
     def __init__(
         self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
     ) -> None:
-        """ConfigError for a precision other than 'fp32': the network is small, and what halves cost is not known."""
-        if precision != "fp32":
-            raise ConfigError(f"precision {precision!r}: a body-part model computes in fp32")
+        """Keeps a copy of the model. ConfigError for a precision that there is not."""
+        if precision not in PRECISIONS:
+            raise ConfigError(f"recipe {recipe.name}: precision {precision!r}: there are {', '.join(PRECISIONS)}")
         self.model_id = model_id
-        self._score = by_network(model.to(torch.device(device)).eval())
+        self._device, self._precision = torch.device(device), PRECISIONS[precision]
+        self._model = copy.deepcopy(model).eval().to(self._device)
 
     def place(self, volume: Volume) -> Placement:
-        """Where the slices of a volume lie."""
-        return place(volume, self._score)
+        """Scores, height on DeepLesion's scale, direction and findings of a volume."""
+        return place(volume, self.scores)
+
+    def scores(self, framed: Frames) -> NDArray[np.float64]:
+        """(slices,) raw scores in centimetres below the vertex of a nominal adult; NaN without a body."""
+        with torch.autocast(self._device.type, self._precision, enabled=self._precision != torch.float32):
+            return scores(self._model, framed)
 
 
 def network(recipe: Recipe) -> BodyPartNetwork:
-    """The network of a recipe, its weights new. ConfigError for options that do not fit."""
+    """The untrained network of a recipe. ConfigError for options that do not fit."""
     return build_network(options.from_recipe(recipe.model))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from models.body_part.phantom import nominal_mm, volume
 from models.body_part.placement import Finding, by_network, normalized_z, place
 from models.body_part.profile import frames
 from models.body_part.task import BodyPartTask, scores
+from models.training import model_folder, registry
 from models.volume import Volume
 
 QUICK = ("model.width=8", "model.phantoms=2", "training.batch=4", "training.seed=7")
@@ -142,3 +144,20 @@ def test_scores_without_order_are_named() -> None:
     slices = volume(40, 250, 950, step_mm=10)
     jumping = np.random.default_rng(0).permutation(len(slices.hu)) * 1.0
     assert place(slices, lambda _: jumping).findings == (Finding.NOT_MONOTONOUS,)
+
+
+def test_a_model_folder_places_as_the_model_that_was_saved(tmp_path: Path, trunk: Frames) -> None:
+    recipe = recipes.load("body-part", QUICK)
+    torch.manual_seed(3)
+    model = BodyPartTask.of_volumes({"one": trunk}, {}, recipe).build()
+    saved = model_folder.save(
+        tmp_path / "model", recipe, model.state_dict(), dataset_digest="", metrics={}, card="A card."
+    )
+    regressor = registry.user(saved)
+    slices = volume(40, 250, 950, step_mm=10)
+    expected = place(slices, by_network(model))
+    placed = regressor.place(slices)
+    assert np.array_equal(placed.scores_cm, expected.scores_cm)
+    assert np.array_equal(placed.normalized_z, expected.normalized_z)
+    with pytest.raises(ConfigError, match="int4"):
+        registry.user(saved, precision="int4")
