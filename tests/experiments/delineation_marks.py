@@ -122,8 +122,13 @@ class Shapes:
         shape = torch.sigmoid((1 - distance) / EDGE) if soft else (distance <= 1).double()
         return 2 * self._sum(shape * self._inside) / (self._sum(shape) + self._held)
 
-    def fitted(self, start: Parameters, free: Sequence[str], weights: NDArray[np.float64]) -> dict[str, float]:
-        """Parameters with the largest weighted mean Dice, those in `free` found by L-BFGS."""
+    def fitted(
+        self, start: Parameters, free: Sequence[str], weights: NDArray[np.float64], beside: Shapes | None = None
+    ) -> dict[str, float]:
+        """Parameters with the largest weighted mean Dice, those in `free` found by L-BFGS.
+
+        `beside` are the same lesions seen otherwise, whose Dice counts as much.
+        """
         steps = torch.zeros(len(free), dtype=torch.float64, requires_grad=True)
         scale = [max(abs(start[name]), 0.3) for name in free]
         weight = torch.from_numpy(weights / weights.sum())
@@ -133,8 +138,9 @@ class Shapes:
 
         def objective() -> Tensor:
             optimiser.zero_grad()
+            parts = [shapes.dice(moved(), soft=True) for shapes in (self, beside) if shapes is not None]
             # a little pull to the start keeps what the data do not decide
-            loss = (steps**2).sum() * 1e-3 - (self.dice(moved(), soft=True) * weight).sum()
+            loss = (steps**2).sum() * 1e-4 - sum((part * weight).sum() for part in parts)
             loss.backward()  # type: ignore[no-untyped-call]
             return loss
 
@@ -193,13 +199,11 @@ def crossed(shapes: Shapes, start: Parameters, free: Sequence[str], fold: NDArra
 def fit_prior(
     plane: Shapes, whole: Shapes, weights: NDArray[np.float64], shift: bool
 ) -> tuple[Prior, tuple[float, float]]:
-    """The prior that fits lesions of weight 1, and DeepLesion's shift where it is asked for: margin, then depth."""
-    free = ("margin_mm", "shift_column", "shift_row") if shift else ("margin_mm",)
-    flat = plane.fitted({**PLAIN, "margin_mm": 0.4}, free, weights)
-    start = {**flat, "depth_interval": 0.5}
-    full = whole.fitted(start, ("depth_short", "depth_long", "depth_interval"), weights)
-    prior = Prior(flat["margin_mm"], full["depth_short"], full["depth_long"], full["depth_interval"])
-    return prior, (flat["shift_column"], flat["shift_row"])
+    """The prior with the largest mean of 2-D and 3-D Dice over lesions of weight 1, with DeepLesion's shift or none."""
+    free = ["margin_mm", "depth_short", "depth_long", "depth_interval"] + ["shift_column", "shift_row"] * shift
+    found = whole.fitted({**PLAIN, "margin_mm": 0.5, "depth_interval": 0.5}, free, weights, plane)
+    prior = Prior(found["margin_mm"], found["depth_short"], found["depth_long"], found["depth_interval"])
+    return prior, (found["shift_column"], found["shift_row"])
 
 
 def of_prior(one: HumanMask, prior: Prior, shift: tuple[float, float]) -> tuple[float, float]:
