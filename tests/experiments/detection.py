@@ -39,6 +39,10 @@ ALL_TRAIN = ('data.train_splits=["train", "val", "test"]', "data.validation_spli
 """The training corpus holds training patients alone; the last averaged weights are taken, nothing is chosen."""
 
 
+MEMORY_BYTES = 3 << 30
+"""The decoded slices of the whole corpus stay in memory."""
+
+
 def run_name(recipe: str, seed: int) -> str:
     """Name of a run's folder."""
     return f"{recipe}-seed{seed}"
@@ -50,7 +54,7 @@ def run(corpus: Path, out: Path, recipe: str, seed: int, changes: Sequence[str])
     torch.set_num_threads(1)
     began = time.process_time()
     made = recipes.load(recipe, [*ALL_TRAIN, f"training.seed={seed}", *changes])
-    train = DatasetFolder.open(corpus / "train")
+    train = DatasetFolder.open(corpus / "train", memory_bytes=MEMORY_BYTES)
     fitted = fit(train, made, folder / "model", device="cpu")
     trained = time.process_time()
     assert fitted.model is not None
