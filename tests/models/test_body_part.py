@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from reading_folders import lesion, mined, series
 
 from deeplesion_miner.errors import ConfigError
 from models import recipe as recipes
@@ -16,7 +17,7 @@ from models.body_part.frames import Frames
 from models.body_part.phantom import nominal_mm, volume
 from models.body_part.placement import Finding, by_network, normalized_z, place
 from models.body_part.profile import frames
-from models.body_part.task import BodyPartTask, scores
+from models.body_part.task import BodyPartTask, scores, volumes_of
 from models.training import model_folder, registry
 from models.volume import Volume
 
@@ -161,3 +162,18 @@ def test_a_model_folder_places_as_the_model_that_was_saved(tmp_path: Path, trunk
     assert np.array_equal(placed.normalized_z, expected.normalized_z)
     with pytest.raises(ConfigError, match="int4"):
         registry.user(saved, precision="int4")
+
+
+def test_a_dataset_folder_trains_and_validates_by_its_splits_each_range_once(tmp_path: Path) -> None:
+    numbers = range(1, 21)
+    dataset = mined(
+        tmp_path,
+        series(lesion(1, 5), lesion(1, 9), numbers=numbers),
+        series(lesion(2, 5, split="val"), numbers=numbers),
+    )
+    assert list(volumes_of(dataset, ("train",), 300.0)) == ["000001_01_01/001.png..000001_01_01/020.png"]
+    task = BodyPartTask(dataset, recipes.load("body-part", [*QUICK, "model.phantom_share=0.0"]))
+    assert set(task.names(0)) == {"000001_01_01/001.png..000001_01_01/020.png"}
+    figures = task.validate(task.build())
+    assert figures.keys() == {"score", "least"}
+    assert -1 <= figures["least"] <= figures["score"] <= 1
