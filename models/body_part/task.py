@@ -112,17 +112,18 @@ class BodyPartTask:
         Hard volumes are sampled again: half of the kept groups are those of the highest loss among the candidates,
         under the weights of this very step, so that nothing but the step decides what is learned from.
         """
-        each = self._each(model, {name: value for name, value in batch.items() if isinstance(value, Tensor)})
+        tensors = {name: value for name, value in batch.items() if isinstance(value, Tensor)}
+        each = self._each(model, tensors)
         total = torch.stack(list(each.values())).sum(dim=0)
-        batch_size = self._recipe.training.batch
-        if len(total) > batch_size:
-            hard = batch_size // 2
-            plain = batch_size - hard
-            kept = torch.cat([torch.arange(plain, device=total.device), plain + total[plain:].topk(hard).indices])
+        size = self._recipe.training.batch
+        if len(total) > size:
+            plain = size - size // 2
+            hardest = plain + total[plain:].topk(size // 2).indices
+            kept = torch.cat([torch.arange(plain, device=total.device), hardest])
             each, total = {name: value[kept] for name, value in each.items()}, total[kept]
         found = {"loss": total.mean(), **{name: value.mean() for name, value in each.items()}}
-        if "single_hu" in batch:
-            found["single"] = self._singles(model, batch)
+        if "single_hu" in tensors:
+            found["single"] = self._singles(model, tensors)
             found["loss"] = found["loss"] + found["single"]
         return found
 
@@ -174,12 +175,10 @@ class BodyPartTask:
             "place": self._trust(batch["is_exact"]) * losses.place_loss(found, batch["known_cm"]),
         }
 
-    def _singles(self, model: nn.Module, batch: Batch) -> Tensor:
+    def _singles(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Place loss of slices from anywhere: groups alone are few and alike inside, so heights are learned slowly."""
-        hu, profile, known, exact = (batch[f"single_{name}"] for name in ("hu", "profile", "known_cm", "is_exact"))
-        assert isinstance(hu, Tensor) and isinstance(profile, Tensor)
-        assert isinstance(known, Tensor) and isinstance(exact, Tensor)
-        return (self._trust(exact) * losses.place_loss(_scored(model, hu, profile), known)).mean()
+        found = _scored(model, batch["single_hu"], batch["single_profile"])
+        return (self._trust(batch["single_is_exact"]) * losses.place_loss(found, batch["single_known_cm"])).mean()
 
     def _trust(self, is_exact: Tensor) -> Tensor:
         """(groups,) weight of the place loss: heights found by matching are trusted less than exact ones."""
