@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -13,6 +15,7 @@ from models.body_part.phantom import nominal_mm, volume
 from models.body_part.profile import NAMES, frames
 from models.body_part.task import phantom_source
 from models.volume import Volume
+from tests.experiments.backgrounds import nifti_volume
 
 
 def slab(draw: dict[tuple[int, int, int, int], int], spacing_mm: float = 2.5) -> Volume:
@@ -105,3 +108,14 @@ def test_volumes_of_unknown_height_find_their_place_in_the_atlas() -> None:
 def test_an_atlas_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="known height"):
         atlas.build([], [], [])
+
+
+@pytest.mark.real
+def test_real_volumes_fit_an_atlas_of_other_patients_better_upright_than_turned_over(real_data: Path) -> None:
+    names = ("abdomen_3mm", "abdomen_d_5mm", "chest_f_2mm", "chest_g_2p5mm", "whole_body_5mm")
+    volumes = {name: frames(nifti_volume(real_data / "ct_volumes" / f"{name}.nii.gz")) for name in names}
+    phantoms = [phantom_source(seed) for seed in range(5)]
+    for name, tested in volumes.items():
+        others = [one for other, one in volumes.items() if other != name]
+        made, _ = atlas.learn([one.frames for one in phantoms], [one.known_cm for one in phantoms], others)
+        assert made.match(tested).evidence > made.match(tested, backwards=True).evidence, name
