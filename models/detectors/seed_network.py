@@ -1,4 +1,10 @@
-"""DeepLesion's Faster R-CNN on VGG-16, and 3DCE's fusion of several images of three slices."""
+"""DeepLesion's Faster R-CNN on VGG-16, and 3DCE's fusion of several images of three slices.
+
+What differs from the published code: RoIAlign in place of RoI pooling, also by place; anchors of exact sides, not
+rounded; one logit an anchor in place of two under a softmax, and boxes of lesions alone (the same functions with fewer
+numbers); intensities divided by a spread, for weights in torchvision's naming; one learning rate for all layers, where
+3DCE's maps by place learn three times and its connected layer twice as fast.
+"""
 
 from __future__ import annotations
 

@@ -155,3 +155,12 @@ def test_pooling_by_place_reads_every_bin_from_its_own_map(seed: int) -> None:
         for j in range(bins):
             alone = boxes.roi_align(features[i, j], every, stride=8, bins=bins)
             torch.testing.assert_close(found[:, :, i, j], alone[:, :, i, j])
+
+
+def test_roi_align_of_half_precision_reads_at_exact_places() -> None:
+    ramp = torch.arange(64.0, dtype=torch.bfloat16).expand(1, 64, 64)
+    # far to the left, where coordinates between -1 and 1 are coarse in half precision but the ramp's values are not
+    found = boxes.roi_align(ramp, torch.tensor([[8.0, 100, 22, 200]]), stride=8)
+    assert found.dtype == torch.bfloat16
+    expected = (8 + 2 * (torch.arange(7.0) + 0.5) + 0.5) / 8 - 0.5
+    torch.testing.assert_close(found[0, 0, 3].float(), expected, atol=0.008, rtol=0)
