@@ -17,6 +17,7 @@ from models import recipe as recipes
 from models.delineation.delineator import UNetDelineator
 from models.delineation.ellipse import cross_of, ellipse_mask
 from models.delineation.grabcut import GrabCutSettings, cut, grid_around, on_image
+from models.delineation.mask_source import DelineatedMasks
 from models.delineation.propagate import propagate
 from models.delineation.task import DelineatorTask, marked_crop, network, options
 from models.delineation.unet import SIDE_PX, View, label, on_grid, picture
@@ -226,3 +227,24 @@ def test_the_recipe_that_comes_with_the_tool_builds_a_small_net() -> None:
 def test_a_precision_that_there_is_not_is_named() -> None:
     with pytest.raises(ConfigError, match="int8"):
         UNetDelineator(network(RECIPE), RECIPE, "test-0", precision="int8")
+
+
+# --- masks for other learners ----------------------------------------------------------------------------
+
+
+def test_a_marks_mask_for_a_detector_is_nearer_to_the_lesion_than_its_ellipse(dataset: DatasetFolder) -> None:
+    key_slice = dataset.key_slices[0]
+    source = DelineatedMasks(dataset)
+    found = source.mask(key_slice, key_slice.marks[0])
+    assert found is not None
+    true = squared(folders.SIDE)
+    assert dice(found.on_plane(*true.shape), true) > dice(ellipse_mask(ENDS, *true.shape), true)
+    assert source.mask(key_slice, key_slice.marks[0]) is found
+
+
+def test_a_length_alone_or_a_mark_off_the_image_has_no_mask_for_a_detector(dataset: DatasetFolder) -> None:
+    key_slice = dataset.key_slices[0]
+    mark = key_slice.marks[0]
+    source = DelineatedMasks(dataset)
+    assert source.mask(key_slice, replace(mark, mark_id="length", short_axis_mm=None)) is None
+    assert source.mask(key_slice, replace(mark, mark_id="far", ends_px=mark.ends_px + 1000)) is None
