@@ -1,4 +1,4 @@
-"""The delineator's U-Net as the training loop sees it: learnt from GrabCut of the marks, tried with shaken marks."""
+"""The delineator's U-Net as the training loop sees it: learnt from masks of a teacher, tried with shaken marks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from deeplesion_miner.errors import ConfigError
 from models.delineation.ellipse import Floats, Mask, completed, cross_of
 from models.delineation.grabcut import Grid, cut, grid_around
 from models.delineation.unet import UNet, View, label, picture
+from models.delineation.walk import lesion_of, walk, walk_grid
 from models.marks import KeySlice
 from models.reading.folder import DatasetFolder
 from models.recipe import Recipe
@@ -23,7 +24,8 @@ from models.training.task import Batch
 ORDER, SAMPLE, VALIDATION = 0, 1, 2
 """Streams of random numbers below a seed: the order of an epoch, one sample, one mark of the validation."""
 REMEMBERED = 4096
-"""Marks whose pixels and GrabCut stay in memory: about 30 kB each."""
+"""Marks whose pixels and mask stay in memory: about 30 kB each."""
+TEACHERS = ("grabcut", "walk")
 CROP_LEVEL = 2.5
 """Pixels are kept around a mark so far, in multiples of its ends' distance: room for shaken ends."""
 
@@ -34,19 +36,21 @@ class Options:
 
     width: int = 12
     """Channels of the finest level; 12 gives 0.07 million parameters."""
+    teacher: str = "grabcut"
+    """What makes the masks that are learnt from: 'grabcut' or 'walk'."""
     jitter_mm: float = 1.0
     """Standard deviation by which each end is shaken, as readers differ ..."""
     jitter_share: float = 0.06
     """... but no more than this share of the long axis."""
     trusted_dice: float = 0.75
-    """A GrabCut that agrees so well with the quarter ellipses counts fully ..."""
+    """A mask that agrees so well with the quarter ellipses counts fully ..."""
     refused_dice: float = 0.5
     """... and one that agrees no better than this not at all; between the two in proportion."""
 
 
 @dataclass(frozen=True, eq=False)
 class Marked:
-    """Pixels around a mark, and what GrabCut makes of it."""
+    """Pixels around a mark, and what the teacher makes of it."""
 
     hu: NDArray[np.int16]
     """(rows, columns) of a crop."""
@@ -111,7 +115,7 @@ class DelineatorTask:
         return {"loss": parts["entropy"] + parts["dice"], **parts}
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """'score': mean Dice with trusted GrabCuts when the marks are shaken; beside it that of shaken ellipses."""
+        """'score': mean Dice with the teacher's trusted masks when the marks are shaken, and that of shaken ellipses."""
         training = model.training
         model.eval()
         found, ellipses = [], []
@@ -188,15 +192,19 @@ def options(recipe: Recipe) -> Options:
     for name, value in recipe.model.items():
         if name not in known:
             raise ConfigError(f"recipe {recipe.name}: model.{name}: a delineator knows {', '.join(known)}")
-        if isinstance(value, bool) or not isinstance(value, (known[name], int)):
-            raise ConfigError(f"recipe {recipe.name}: model.{name} is {value!r}; write a number")
-    return replace(Options(), **dict(recipe.model))
+        fits = isinstance(value, known[name]) or (known[name] is float and isinstance(value, int))
+        if isinstance(value, bool) or not fits:
+            raise ConfigError(f"recipe {recipe.name}: model.{name} is {value!r}; write a {known[name].__name__}")
+    found = replace(Options(), **dict(recipe.model))
+    if found.teacher not in TEACHERS:
+        raise ConfigError(f"recipe {recipe.name}: model.teacher {found.teacher!r}; write one of {', '.join(TEACHERS)}")
+    return found
 
 
 def marked_crop(hu: NDArray[np.int16], key_slice: KeySlice, number: int, chosen: Options) -> Marked:
-    """A mark of a key slice with the pixels around it, and the GrabCut from which it is learnt.
+    """A mark of a key slice with the pixels around it, and the mask from which it is learnt.
 
-    Where GrabCut runs away the quarter ellipses stand, with no weight.
+    Where the teacher runs away the quarter ellipses stand, with no weight.
     """
     spacing = (key_slice.row_spacing_mm, key_slice.col_spacing_mm)
     ends = completed(key_slice.marks[number].ends_px, *spacing)
@@ -205,8 +213,13 @@ def marked_crop(hu: NDArray[np.int16], key_slice: KeySlice, number: int, chosen:
     left, top = (max(int(centre - reach), 0) for centre in cross.centre)
     crop = hu[top : int(cross.centre[1] + reach) + 2, left : int(cross.centre[0] + reach) + 2].copy()
     moved = ends - (left, top)
-    grid = grid_around(cross_of(moved), *spacing)
-    lesion = cut(crop, grid, 1.0)
+    if chosen.teacher == "walk":
+        grid = walk_grid(cross_of(moved), *spacing)
+        shares = walk(grid.sampled(crop)[None], grid, np.zeros(1), np.zeros(0))
+        lesion: Mask | None = lesion_of(shares, grid.level[None])[0]
+    else:
+        grid = grid_around(cross_of(moved), *spacing)
+        lesion = cut(crop, grid, 1.0)
     if lesion is None:
         return Marked(crop, moved, grid, grid.level <= 1, 0.0)
     agreement = _dice(lesion, grid.level <= 1)

@@ -165,10 +165,14 @@ def test_a_batch_is_a_function_of_its_step_and_leaves_noisy_marks_out(dataset: D
     assert set(task.names(0)) == {"000001_01_01/005.png mark 0"}
 
 
-def test_a_mark_is_trusted_as_far_as_its_grabcut_agrees_with_the_ellipse(dataset: DatasetFolder) -> None:
+@pytest.mark.parametrize("teacher", ["grabcut", "walk"])
+def test_a_mark_is_trusted_as_far_as_its_mask_agrees_with_the_ellipse(dataset: DatasetFolder, teacher: str) -> None:
     key_slice = dataset.key_slices[0]
-    good = marked_crop(dataset.hu(key_slice.file_name), key_slice, 0, options(RECIPE))
-    strict = replace(options(RECIPE), trusted_dice=1.0, refused_dice=0.999)
+    chosen = replace(options(RECIPE), teacher=teacher)
+    good = marked_crop(dataset.hu(key_slice.file_name), key_slice, 0, chosen)
+    drawn, there = label(good.lesion, good.grid, good.grid), label(good.grid.level <= 1, good.grid, good.grid)
+    assert drawn.sum() > there.sum()
+    strict = replace(chosen, trusted_dice=1.0, refused_dice=0.999)
     assert good.weight == 1.0
     assert marked_crop(dataset.hu(key_slice.file_name), key_slice, 0, strict).weight < 1.0
 
@@ -213,7 +217,7 @@ def test_without_marks_there_is_nothing_to_learn_or_to_validate(dataset: Dataset
         task.batch(0)
 
 
-@pytest.mark.parametrize("model", [{"depth": 3}, {"width": "wide"}, {"jitter_mm": True}])
+@pytest.mark.parametrize("model", [{"depth": 3}, {"width": "wide"}, {"jitter_mm": True}, {"teacher": "oracle"}])
 def test_options_that_there_are_not_are_named(model: dict[str, object]) -> None:
     with pytest.raises(ConfigError, match=next(iter(model))):
         options(replace(RECIPE, model=model))
