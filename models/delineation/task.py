@@ -115,7 +115,7 @@ class DelineatorTask:
         return {"loss": parts["entropy"] + parts["dice"], **parts}
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
-        """'score': mean Dice with the teacher's trusted masks when the marks are shaken, and that of shaken ellipses."""
+        """'score': mean Dice with the teacher's trusted masks when the marks are shaken, and of shaken ellipses."""
         training = model.training
         model.eval()
         found, ellipses = [], []
