@@ -15,8 +15,8 @@ from deeplesion_miner.errors import ConfigError
 
 WINDOWS_HU = ((-160.0, 240.0), (-1400.0, 200.0))
 """Low and high bound: soft tissue, and wide enough for the lung, which the first one shows in plain black."""
-DIFFERENCE_HU = 150.0
-"""A difference of so many HU becomes tanh(1)."""
+DIFFERENCE_HU = 60.0
+"""A difference of so many HU becomes tanh(1): about the contrast of a lesion in soft tissue, above the noise."""
 
 
 def channel_count(slices: int) -> int:

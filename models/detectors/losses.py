@@ -11,7 +11,7 @@ from models.detectors.targets import Targets
 
 FOCAL_POWER, HILL_POWER = 2.0, 4.0
 """alpha and beta of Zhou et al. 2019 (Objects as Points, equation 1)."""
-WEIGHTS = {"centre": 1.0, "box": 5.0, "ends": 2.0, "mask": 1.0}
+WEIGHTS = {"centre": 1.0, "box": 5.0, "ends": 0.5, "mask": 1.0}
 """Of each part in the sum."""
 
 
