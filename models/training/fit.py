@@ -15,6 +15,7 @@ from deeplesion_miner.errors import ConfigError
 from models.reading.folder import DatasetFolder
 from models.recipe import Recipe
 from models.training import card, curves, export, journal, lock, model_folder, registry
+from models.training.environment import pick_device
 from models.training.loop import Trained, train
 from models.training.model_folder import ModelFolder
 from models.training.places import check_out, work_folder
@@ -50,6 +51,7 @@ def fit(
     written to, a dataset without key slices to train on, and a checkpoint of another recipe or dataset (see `train`).
     """
     check_out(out, fresh)
+    pick_device(device)  # what cannot work is said before the dataset is read
     if onnx:
         export.check(recipe)
     splits = _splits(dataset)

@@ -11,17 +11,29 @@ from pathlib import Path
 import pytest
 from cli_runs import Answer, Demo, Mine, clean_environment, mine_command, run_mine
 
-SMALL = ("--recipe", "lesionnet-xs-9")
-QUICK = ("training.steps=30", "training.batch=2", "data.crop_px=64", "training.checkpoint_every=5")
+RECIPE = """
+kind = "lesionnet"
+[model]
+size = "XS"
+[data]
+crop_px = 64
+[training]
+steps = 1000
+batch = 2
+checkpoint_every = 5
+"""
 
 
 def words(demo: Demo, *more: str) -> tuple[str | Path, ...]:
-    changes = [word for change in QUICK for word in ("--with", change)]
-    return ("train", demo.dataset, *SMALL, *changes, "--json", *more)
+    recipe = demo.folder.parent / "quick.toml"
+    recipe.write_text(RECIPE)
+    return ("train", demo.dataset, "--recipe", recipe, "--with", "training.steps=30", "--json", *more)
 
 
-def interrupted(folder: Path, command: tuple[str | Path, ...], number: signal.Signals) -> Answer:
-    """The command, sent a signal when its first step is in the journal."""
+def interrupted(
+    folder: Path, command: tuple[str | Path, ...], number: signal.Signals, begun_before: bool = False
+) -> Answer:
+    """The command, sent a signal when its first step is in the journal, or a later one than was there."""
     process = subprocess.Popen(
         mine_command(*command),
         cwd=folder,
@@ -31,7 +43,8 @@ def interrupted(folder: Path, command: tuple[str | Path, ...], number: signal.Si
         text=True,
     )
     journal = folder / "model.training" / "metrics.jsonl"
-    while process.poll() is None and not (journal.exists() and journal.stat().st_size):
+    size = journal.stat().st_size if begun_before else 0
+    while process.poll() is None and not (journal.exists() and journal.stat().st_size > size):
         time.sleep(0.005)
     process.send_signal(number)
     out, err = process.communicate()
@@ -47,7 +60,9 @@ def stopped(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 @pytest.fixture(scope="module")
 def finished(demo: Demo, stopped: tuple[Path, Answer]) -> tuple[Path, Answer]:
-    """The same training, gone on with."""
+    """The same training, gone on with, killed, and gone on with again."""
+    killed = interrupted(stopped[0], words(demo), signal.SIGKILL, begun_before=True)
+    assert killed.code == -signal.SIGKILL
     return stopped[0], run_mine(words(demo), stopped[0], {})
 
 
@@ -82,6 +97,14 @@ def test_the_same_command_goes_on_and_leaves_a_whole_model(demo: Demo, finished:
     steps = [json.loads(line)["step"] for line in (folder / "model" / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
     assert set(steps) == set(range(1, 31))
+
+
+@pytest.mark.slow
+def test_the_model_is_that_of_a_training_that_nobody_stopped_or_killed(
+    demo: Demo, finished: tuple[Path, Answer], mine: Mine
+) -> None:
+    (whole,) = mine(*words(demo)).records
+    assert finished[1].records[0]["model_id"] == whole["model_id"]
 
 
 def test_a_finished_model_is_not_written_over_unasked(demo: Demo, finished: tuple[Path, Answer]) -> None:
