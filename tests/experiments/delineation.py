@@ -57,7 +57,9 @@ def main() -> None:
     data = Path(os.environ["DLM_REAL_DATA"])
     delineator = None if chosen.model is None else load_delineator(chosen.model, "cpu")
     parts = {
-        "marks": lambda: marks.report(data / "deeplesion" / "masks"),
+        "marks": lambda: "\n\n".join(
+            [marks.report(data / "deeplesion" / "masks"), marks.shift_on_pictures(data / "deeplesion" / "png")]
+        ),
         "sarcomas": lambda: sarcomas(data, delineator),
         "synthetic": lambda: synthetic(chosen.corpus, delineator) if chosen.corpus else "No corpus was given.",
     }
