@@ -298,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Synthetic lesions in real CT as mined datasets")
     parser.add_argument("out", type=Path)
     parser.add_argument("--data", type=Path, default=os.environ.get("DLM_REAL_DATA"))
-    parser.add_argument("--passes", type=int, default=8, help="studies of each training volume")
+    parser.add_argument("--passes", type=int, default=7, help="studies of each training volume")
     parser.add_argument("--test-passes", type=int, default=3, help="studies of each test volume")
     parser.add_argument("--small", action="store_true", help="one pass each")
     parser.add_argument("--phantoms", action="store_true", help="phantom bodies and ellipsoids instead of real CT")
