@@ -154,12 +154,3 @@ def test_a_dataset_without_the_recipes_splits_says_what_there_is(demo: Demo, min
     assert answer.code == 2
     assert "no key slice of split autumn" in answer.err
     assert "train (" in answer.err
-
-
-def test_a_gpu_that_is_not_there_is_named(demo: Demo, mine: Mine) -> None:
-    torch = pytest.importorskip("torch")
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU here")
-    answer = mine(*words(demo, "--device", "cuda"))
-    assert answer.code == 2
-    assert "torch sees no GPU" in answer.err

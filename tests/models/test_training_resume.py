@@ -296,6 +296,13 @@ def test_half_precision_with_scaling_is_refused_on_a_cpu(tmp_path: Path) -> None
         run(tmp_path, recipe(precision="fp16"))
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_gpu_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="torch sees no GPU"):
+        run(tmp_path, device="cuda")
+    assert run(tmp_path, device="auto").environment["device"] == "cpu"
+
+
 @pytest.mark.slow
 def test_two_processes_end_with_equal_weights_and_see_batches_of_their_own(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
