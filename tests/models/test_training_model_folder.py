@@ -18,7 +18,7 @@ from toy_task import ToyTask, recipe
 from deeplesion_miner.errors import ConfigError, LedgerInUse, MinerError
 from models import recipe as recipes
 from models.recipe import Recipe
-from models.training import card, curves, export, journal, lock, registry
+from models.training import card, curves, export, journal, lock, places, registry
 from models.training.loop import train
 from models.training.model_folder import METRICS, RECIPE, WEIGHTS, ModelFolder, save, weights_digest
 
@@ -214,6 +214,27 @@ def test_tensorboard_can_read_the_same_figures(tmp_path: Path) -> None:
     told = [(one.step, pytest.approx(one.value)) for one in events.Scalars("step/loss")]
     lines = journal.read(tmp_path / journal.FILE_NAME)
     assert told == [(one["step"], one["loss"]) for one in lines if one["event"] == "step"]
+
+
+def test_a_finished_model_is_replaced_only_on_request(copied: Path) -> None:
+    with pytest.raises(ConfigError, match="holds a finished model"):
+        places.check_out(copied, fresh=False)
+    places.check_out(copied, fresh=True)
+
+
+def test_a_training_that_was_allowed_to_replace_a_model_may_go_on(copied: Path) -> None:
+    checkpoint = places.work_folder(copied) / places.CHECKPOINTS / "step-00000001-0123456789ab.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    places.check_out(copied, fresh=False)
+
+
+def test_a_file_and_a_folder_of_other_things_are_never_written_over(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError, match="holds something that is no model"):
+            places.check_out(out, fresh=True)
+    places.check_out(tmp_path / "new", fresh=False)
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
