@@ -69,9 +69,11 @@ def command(
     identify patients: they are for the trusted side.
     """
     from cli import finding
-    from models.predictions_table import write_predictions
+    from models.predictions_table import SUFFIX, write_predictions
 
     query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
+    if out.suffix != SUFFIX:
+        raise ConfigError(f"--out {out}: predictions are Parquet; name a file that ends in {SUFFIX}")
     if paths and address:
         raise ConfigError("name a dataset or files after the model, or an archive by --archive; not both")
     folder = dataset_among(paths)

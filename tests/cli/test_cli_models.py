@@ -59,6 +59,7 @@ def test_what_was_not_looked_at_is_told_with_its_reason(demo: Demo, mine: Mine) 
         (("nowhere", "x"), "no such folder"),
         (("{dataset}", "{dataset}"), "holds no weights.safetensors"),
         (("{model}", "{dataset}", "--archive", "A@b:1"), "not both"),
+        (("{model}", "{dataset}", "--out", "p.csv"), "ends in .parquet"),
         (("{model}",), "no archive is named"),
         (("{model}", "{archive}", "--split", "test"), "--split is for datasets"),
     ],
