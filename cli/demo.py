@@ -29,10 +29,10 @@ mine demo --out /tmp/demo --small
 def command(configuration: Configuration, output: Output, out: Path, small: bool, train: bool | None) -> Exit:
     """Mine phantom patients and learn from them.
 
-    Nothing else is needed. Writes an archive of phantom CT with reports as three programs write them, serves it on loopback, mines it
-    over the network as any archive, and checks the dataset. Broken reports are among them, as in real archives;
-    they are counted, not an error. Then a small detector is trained on the dataset and looks at a patient whom
-    nobody measured.
+    Nothing else is needed. Writes an archive of phantom CT with reports as three programs write them, serves it on
+    loopback, mines it over the network as any archive, and checks the dataset. Broken reports are among them, as in
+    real archives; they are counted, not an error. Then a small detector is trained on the dataset and looks at a
+    patient whom nobody measured.
     """
     from cli import demo_models
     from dataset_builder.verify import check

@@ -64,9 +64,9 @@ def command(
 ) -> Exit:
     """Find lesions with a trained model.
 
-    `mine evaluate` says how good it is. A dataset is looked at key slice by key slice, as published results are; files and studies are looked at
-    slice by slice, and what overlaps from slice to slice is one lesion. Rows that name images of an archive
-    identify patients: they are for the trusted side.
+    `mine evaluate` says how good it is. A dataset is looked at key slice by key slice, as published results are;
+    files and studies are looked at slice by slice, and what overlaps from slice to slice is one lesion. Rows that
+    name images of an archive identify patients: they are for the trusted side.
     """
     from cli import finding
     from models.predictions_table import SUFFIX, write_predictions
