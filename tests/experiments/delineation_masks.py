@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,8 +100,8 @@ def vote(delineator: Delineator) -> Method:
     return lambda case: _delineated(case, delineator)
 
 
-def methods(delineator: Delineator | None) -> dict[str, Method]:
-    """All methods by name, in the order of the report."""
+def methods(delineators: Mapping[str, Delineator]) -> dict[str, Method]:
+    """All methods by name, in the order of the report; networks by the name of their teacher."""
     named: dict[str, Method] = {
         "box": box,
         "quarter ellipses / ellipsoid": ellipsoid,
@@ -110,9 +110,9 @@ def methods(delineator: Delineator | None) -> dict[str, Method]:
         "GrabCut, slice by slice": grabcut,
         "random walker with priors": walk,
     }
-    if delineator is not None:
-        named["U-Net (learnt from GrabCut)"] = network_alone(delineator)
-        named["vote of walk, U-Net, ellipse"] = vote(delineator)
+    for teacher, delineator in delineators.items():
+        named[f"U-Net, teacher {teacher}"] = network_alone(delineator)
+        named[f"vote with U-Net, teacher {teacher}"] = vote(delineator)
     return named
 
 
