@@ -59,9 +59,7 @@ def synthetic_cases(corpus: Path, part: str) -> Iterator[Case]:
     for lesion in truth.lesions:
         volume, index = folder.volume(by_name[lesion.key_slice], 1.2 * lesion.long_axis_mm + MARGIN_MM)
         mask = _on_volume(truth, lesion, volume)
-        yield _cropped(
-            lesion.name, lesion.patient, lesion.word, volume, index, np.array(lesion.reader_ends_px), mask
-        )
+        yield _cropped(lesion.name, lesion.patient, lesion.word, volume, index, np.array(lesion.reader_ends_px), mask)
 
 
 def _on_volume(truth: CorpusTruth, lesion: TrueLesion, volume: Volume) -> NDArray[np.bool_]:
