@@ -144,7 +144,8 @@ def _page(whole: Ending, rows: Sequence[str]) -> str:
         "**Run it.** `python -m tests.experiments.resume` (a small form is part of `make test`). Seed"
         f" {SEED}, commit {commit.strip() or 'not known'}.",
         "",
-        f"**Result.** {len(rows)} trainings, {RUNS * KILLS + len(INSTANTS)} kills, {failed} that ended with other weights or lines. SHA-256 of the weights:"
+        f"**Result.** {len(rows)} trainings, {RUNS * KILLS + len(INSTANTS)} kills, {failed} that ended with other"
+        " weights or lines. SHA-256 of the weights:"
         f" `{whole.weights}` (this machine; another CPU or torch gives another one).",
         "",
         "| killed | kills | went on after step | same weights | same lines | left over |",
