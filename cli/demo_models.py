@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,7 +49,9 @@ def train_and_look(configuration: Configuration, output: Output, out: Path, smal
         'data.train_splits=["train", "val", "test"]',
         "data.validation_splits=[]",
     ]
-    notice(f"training a small detector on them: mine train {out / 'dataset'} --recipe {RECIPE} --out {out / 'model'}")
+    words = ["mine", "train", str(out / "dataset"), "--recipe", RECIPE, "--out", str(out / "model")]
+    words += [word for change in changes for word in ("--with", change)]
+    notice(f"training a small detector on them: {shlex.join(words)}")
     with closing(TrainingBar()) as bar:
         fit(DatasetFolder.open(out / "dataset"), recipes.load(RECIPE, changes), out / "model", fresh=True, progress=bar)
     newcomer = write_newcomer(out / "newcomer", small=small)

@@ -7,9 +7,10 @@ from pathlib import Path
 import click
 
 from cli.config import Configuration
+from cli.dataset_options import open_dataset, splits_text, table_option
 from cli.exits import Exit
 from cli.options import command as make_command
-from cli.output import Output, notice, plural
+from cli.output import Output, notice
 
 EXAMPLE = """
 mine evaluate dataset --predictions predictions.parquet
@@ -20,6 +21,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @make_command("evaluate", EXAMPLE)
 @click.argument("dataset", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@table_option
 @click.option("--predictions", type=FILE, required=True, metavar="FILE", help="What `mine predict` wrote.")
 @click.option("--against", type=FILE, multiple=True, metavar="FILE",
               help="Other predictions of the same slices: paired differences; may be repeated.")  # fmt: skip
@@ -49,6 +51,7 @@ def command(
     configuration: Configuration,
     output: Output,
     dataset: Path,
+    table: str | None,
     predictions: Path,
     against: tuple[Path, ...],
     split: str,
@@ -79,7 +82,6 @@ def command(
     from models.evaluation.record import record, summary
     from models.evaluation.writing import PAGE, read, write
     from models.predictions_table import read_reference_masks
-    from models.reading.folder import DatasetFolder
 
     protocol = Protocol(
         boxes=Boxes(boxes),
@@ -88,12 +90,12 @@ def command(
         threshold=threshold,
         drop_noisy=not keep_noisy,
     )
-    folder = DatasetFolder.open(dataset)
-    if folder.missing:
-        notice(f"{plural(len(folder.missing), 'key slice')} without a picture do not count, e.g. {folder.missing[0]}")
+    folder = open_dataset(dataset, table)
     slices = counted_slices(folder, split, protocol, read_annotation(annotation) if annotation else {})
     if not slices.marks:
-        notice(f"{dataset}: no marks in the split {split!r}; name another with --split")
+        there = splits_text(one for one in folder.key_slices if one.marks)
+        advice = "" if split == "all" else f"; there are {there}: name one by --split, or all"
+        notice(f"{dataset}: no marks in the split {split!r}{advice}")
         return Exit.NOTHING_MATCHED
     extras = Extras(
         known=read_known(known, folder) if known else (),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cli import wiring
 from cli.config import Settings
+from cli.dataset_options import open_dataset, splits_text
 from cli.progress import counted, counting_files
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ class Finding:
     """Images that no model may look at, by the code of the reason."""
     broken: frozenset[str] = frozenset()
     """Codes of reasons for which an image is broken, not merely unfit."""
+    has_gaps: bool = False
+    """Whether pictures of the dataset are absent."""
 
     @property
     def is_partial(self) -> bool:
         """Whether something that should have been looked at could not be."""
-        return any(reason in self.broken for reason in self.left_out)
+        return self.has_gaps or any(reason in self.broken for reason in self.left_out)
 
     def add(self, detections: tuple[Detection, ...], volume: Volume, names: Mapping[object, int]) -> None:
         """Adds the detections of a volume; `names` gives the slice of an image."""
@@ -87,17 +90,14 @@ def load(
     )
 
 
-def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...]) -> Finding:
+def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...], table: str | None = None) -> Finding:
     """What is found on the key slices of a dataset."""
     from models.prediction import on_key_slices
-    from models.reading.folder import DatasetFolder
 
-    dataset = DatasetFolder.open(folder)
+    dataset = open_dataset(folder, table)
     chosen = [one for one in dataset.key_slices if not splits or one.split in splits]
-    finding = Finding(f"{folder} has no key slices" + (f" in {' or '.join(splits)}" if splits else ""))
-    if dataset.missing:
-        finding.left_out["picture_missing"] = len(dataset.missing)
-        finding.broken = frozenset({"picture_missing"})
+    where = f" in {' or '.join(splits)}; there are {splits_text(dataset.key_slices)}" if splits else ""
+    finding = Finding(f"{folder} has no key slices{where}", has_gaps=bool(dataset.missing))
     with counted(len(chosen), "slice", "looking") as advance:
         for key_slice in chosen:
             looked = on_key_slices(predictor.detector, dataset, [key_slice], predictor.settings, predictor.delineator)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.config import Configuration, Settings
+from cli.dataset_options import table_option
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
@@ -39,6 +40,7 @@ SHOWN = 20
               metavar="FILE", help="Where to write the detections; 3-D masks go beside it.")  # fmt: skip
 @click.option("--split", "splits", multiple=True, type=click.Choice(["train", "val", "test"]),
               help="Of a dataset, only this split; may be repeated.")  # fmt: skip
+@table_option
 @click.option("--least-score", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="What scores less is left out; 0 for a whole FROC curve.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1), default=100, show_default=True,
@@ -59,6 +61,7 @@ def command(
     address: str,
     out: Path,
     splits: tuple[str, ...],
+    table: str | None,
     pictures: Path | None,
     **options: Any,
 ) -> Exit:
@@ -79,9 +82,11 @@ def command(
     folder = dataset_among(paths)
     if folder is None and splits:
         raise ConfigError("--split is for datasets: files and archives have none")
+    if folder is None and table:
+        raise ConfigError("--table is for datasets: files and archives have none")
     predictor = finding.load(model, **options)
     if folder is not None:
-        found = finding.in_dataset(predictor, folder, splits)
+        found = finding.in_dataset(predictor, folder, splits, table)
     else:
         settings = with_archive(configuration.settings, address)
         found = finding.in_studies(predictor, settings, paths, replace(query, measured=False))
@@ -97,7 +102,7 @@ def command(
 
 def dataset_among(paths: tuple[Path, ...]) -> Path | None:
     """The dataset folder that is named, if one is. ConfigError for a dataset among other paths."""
-    datasets = [path for path in paths if (path / "DL_info.csv").exists() or (path / "lesions.parquet").exists()]
+    datasets = [path for path in paths if any(path.glob("DL_info*.csv")) or (path / "lesions.parquet").exists()]
     if datasets and len(paths) > 1:
         raise ConfigError(f"{datasets[0]} is a dataset: name it alone")
     return datasets[0] if datasets else None

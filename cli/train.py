@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.config import Configuration
+from cli.dataset_options import open_dataset, table_option
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice
@@ -33,6 +34,7 @@ DEFAULT_RECIPE = "lesionnet-s-9"
 
 @make_command("train", EXAMPLE)
 @click.argument("dataset", type=click.Path(path_type=Path), required=False)
+@table_option
 @click.option(
     "--recipe",
     "recipe_name",
@@ -55,6 +57,12 @@ DEFAULT_RECIPE = "lesionnet-s-9"
 @click.option(
     "--loaders", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that make batches."
 )
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Keep decoded slices there (blosc2), to read them faster.",
+)
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on where it was stopped, or start anew.")
 @click.option("--exact", is_flag=True, help="Refuse to go on where the last bits could differ (other torch, CPU ...).")
 @click.option("--onnx", is_flag=True, help="Write the model as ONNX, too, and compare it with torch.")
@@ -71,7 +79,9 @@ def command(
     list_recipes: bool,
     **how: Any,
 ) -> Exit:
-    """Train a model on a dataset (ours, or NIH DeepLesion's own folder).
+    """Train a model on a dataset.
+
+    The dataset is one that was mined, or NIH DeepLesion's own folder (DL_info.csv and Images_png).
 
     The model folder holds weights, recipe, figures, curves and a card. Until the model is whole, checkpoints and
     metrics.jsonl lie beside it in OUT.training; the same command goes on from there, to the bit. For research, not
@@ -97,17 +107,18 @@ def _train(
     recipe: Recipe,
     out: Path,
     *,
+    table: str | None,
+    cache: Path | None,
     device: str,
     loaders: int,
     resume: bool,
     exact: bool,
     onnx: bool,
 ) -> Exit:
-    from models.reading.folder import DatasetFolder
     from models.training.places import check_out
 
     check_out(out, fresh=not resume)
-    opened = DatasetFolder.open(dataset)
+    opened = open_dataset(dataset, table, cache)
     from models.training.fit import fit  # brings torch, whose seconds a refusal need not wait for
 
     with (

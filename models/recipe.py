@@ -221,7 +221,11 @@ def _override(values: dict[str, Any], override: str) -> None:
             raise ConfigError(f"{override!r}: {section} is no section of a recipe; write section.name=value")
     try:
         place[name] = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError as error:
+        if text.lstrip().startswith("["):  # a shell takes away quotes that are not quoted themselves
+            raise ConfigError(
+                f"{override!r} is not TOML ({error}): quote it whole, e.g. \"{setting}=['val']\""
+            ) from error
         place[name] = text
 
 

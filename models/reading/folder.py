@@ -161,7 +161,7 @@ def _table(folder: Path, name: str) -> Path:
     path = folder / name
     if not path.is_file():
         others = ", ".join(sorted(one.name for one in folder.glob("DL_info*.csv")))
-        advice = f"name one of {others} as its table" if others else "name a folder that holds one of them"
+        advice = f"name one of {others} as its table (--table)" if others else "name a folder that holds one of them"
         raise ConfigError(f"{folder}: holds neither {mined.LESIONS} nor {name}; {advice}")
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -29,7 +30,7 @@ def text(recipe: Recipe, model_id: str, metrics: Mapping[str, Any]) -> str:
     """The card as Markdown; the fields of a MONAI bundle's metadata have their names."""
     sections = recipe.to_json()
     values = [
-        f"| {section}.{name} | {value} |"
+        f"| {section}.{name} | {_plain(value)} |"
         for section in ("model", "data", "augmentation", "training")
         for name, value in sections[section].items()
     ]
@@ -96,3 +97,8 @@ def text(recipe: Recipe, model_id: str, metrics: Mapping[str, Any]) -> str:
         *(f"- {name}: {value}" for name, value in metrics["environment"].items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _plain(value: Any) -> str:
+    """A recipe's value as a recipe writes it."""
+    return json.dumps(value) if isinstance(value, bool | list | tuple) else str(value)

@@ -35,6 +35,9 @@ def draw(folder: Path) -> Path:
     for name in dict.fromkeys(name for one in validations for name in one if name not in NO_LOSS):
         scores.plot(*_curve(validations, name), marker="o", markersize=3, label=name)
     scores.set(title="validation of the averaged weights", xlabel="step")
+    if not validations:
+        scores.set_axis_off()
+        scores.text(0.5, 0.5, "nothing was validated", ha="center", transform=scores.transAxes)
     for axes in (losses, scores):
         if axes.lines:
             axes.legend(fontsize="small")

@@ -60,6 +60,7 @@ def fit(
         raise ConfigError(
             f"{dataset.path}: no key slice of split {', '.join(recipe.data.train_splits)} (data.train_splits) to train"
             f" on; there are {there or 'no key slices with a picture at all'}"
+            "; name others by --with \"data.train_splits=['train']\""
         )
     task = registry.task(dataset, recipe)
     leads = os.environ.get("RANK", "0") == "0"

@@ -25,8 +25,7 @@ KEY = "0123456789abcdef" * 4
 
 
 def test_the_demo_ends_in_a_checked_dataset_with_pictures(demo: Demo) -> None:
-    (record,) = demo.answer.records
-    assert record["type"] == "run"
+    (record,) = [one for one in demo.answer.records if one["type"] == "run"]
     assert record["schema_version"] == 1
     assert record["written"]["lesions"] == record["bookmarks_kept"] > 10
     assert record["bookmarks_found"] == record["bookmarks_kept"] + sum(record["rejected"].values())

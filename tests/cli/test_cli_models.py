@@ -72,3 +72,9 @@ def test_what_cannot_be_asked_for_is_said_in_one_line(
     assert answer.code == Exit.USAGE
     assert said in answer.err
     assert len(answer.err.strip().splitlines()) == 1
+
+
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(demo: Demo, mine: Mine) -> None:
+    answer = mine("predict", demo.folder / "model", demo.dataset, "--split", "test")
+    assert answer.code == Exit.NOTHING_MATCHED
+    assert "no key slices in test; there are train (" in answer.err

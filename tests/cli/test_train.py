@@ -154,3 +154,24 @@ def test_a_dataset_without_the_recipes_splits_says_what_there_is(demo: Demo, min
     assert answer.code == 2
     assert "no key slice of split autumn" in answer.err
     assert "train (" in answer.err
+
+
+@pytest.fixture
+def in_part(demo: Demo, tmp_path: Path) -> Path:
+    """The demo's dataset in the form of NIH DeepLesion's, with its pictures but those of one series."""
+    folder = tmp_path / "in_part"
+    (folder / "Images_png").mkdir(parents=True)
+    for series in sorted((demo.dataset / "Images_png").iterdir())[1:]:
+        (folder / "Images_png" / series.name).symlink_to(series)
+    (folder / "DL_info_mine.csv").write_bytes((demo.dataset / "DL_info.csv").read_bytes())
+    return folder
+
+
+def test_another_table_is_learnt_from_and_marks_without_a_picture_are_told(in_part: Path, mine: Mine) -> None:
+    answer = mine("train", in_part)
+    assert answer.code == 2
+    assert "DL_info_mine.csv" in answer.err
+    assert "--table" in answer.err
+    answer = mine("train", in_part, "--table", "DL_info_mine.csv", "--with", "data.train_splits=['autumn']")
+    assert "without a picture left out, e.g. 000001_01_01/" in answer.err
+    assert "there are train (" in answer.err

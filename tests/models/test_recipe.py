@@ -106,6 +106,7 @@ def test_overrides_change_single_values_and_leave_the_others() -> None:
         ("data.slice_offsets_mm=[0, 'a']", "data.slice_offsets_mm is 'a': must be a number"),
         ("data.slice_offsets_mm=0", "data.slice_offsets_mm is 0: must be a list"),
         ("data.train_splits=train", "data.train_splits is 'train': must be a list"),
+        ("data.train_splits=[val]", "quote it whole"),
         ("model=S", "model is 'S': must be a section"),
         ("data=1", "data is 1: must be a section"),
         ("kind.of=1", "kind is no section"),
