@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from deeplesion_miner.detection import Detection
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.types import Box, ImageRef, Point, Segment
-from models.delineation.delineate import Delineator, delineate
+from models.delineation.delineate import Delineator, delineate, reach_mm
 from models.delineation.ellipse import ellipse_mask
 from models.detectors.port import Detector, Found
 from models.linking import link
@@ -36,14 +36,17 @@ class PredictionSettings:
     link_overlap: float = 0.3
     """IoU from which boxes of neighbouring slices are one lesion."""
     link_gap_mm: float = 6.0
+    """Farthest that two slices of one lesion lie apart; the slice interval where slices are thicker."""
     reach_mm: float = 30.0
-    """Slices read around a key slice of a dataset."""
+    """Slices read around a key slice of a dataset; farther ones, too, where a large lesion is delineated."""
     masks: bool = True
     """Whether each lesion is delineated: mask, 3-D mask, and RECIST measured on the mask."""
 
 
 LEAST_FIT = 0.4
 """IoU of a detection's box and the box of its axes below which the axes are not believed: boxes are learnt sooner."""
+LINKED_INTERVALS = 1.1
+"""Slice intervals that neighbouring slices lie apart at most, for rounded positions."""
 DETECTORS = ("lesionnet", "seed")
 """Kinds of recipes whose models detect."""
 
@@ -89,6 +92,10 @@ def on_key_slices(
         volume, index = folder.volume(key_slice, settings.reach_mm)
         found = _kept(detector.detect(volume, (index,))[0], settings)
         one = _Slice(detector.model_id, volume, index, volume.images)
+        wanted_mm = one.reach_mm(found) if settings.masks else 0.0
+        if wanted_mm > settings.reach_mm:
+            volume, index = folder.volume(key_slice, wanted_mm)
+            one = _Slice(detector.model_id, volume, index, volume.images)
         yield tuple(one.detection(found, row, settings.masks, delineator) for row in range(len(found.scores)))
 
 
@@ -104,7 +111,8 @@ def on_volume(
     `refs` gives the archive's image for a name of the volume; without it detections carry the names.
     """
     found = [_kept(one, settings) for one in detector.detect(volume, range(len(volume.images)))]
-    lesions = link(found, volume.position_mm, overlap=settings.link_overlap, gap_mm=settings.link_gap_mm)
+    gap_mm = max(settings.link_gap_mm, LINKED_INTERVALS * volume.interval_mm)
+    lesions = link(found, volume.position_mm, overlap=settings.link_overlap, gap_mm=gap_mm)
     names = tuple((refs or {}).get(name, name) for name in volume.images)
     detections = []
     for lesion in lesions[: settings.most]:
@@ -132,7 +140,7 @@ class _Slice:
     def detection(self, found: Found, row: int, masks: bool, delineator: Delineator | None) -> Detection:
         """One row of what was found, measured."""
         box = Box(*found.boxes_px[row].tolist())
-        ends = found.ends_px[row] if _fit(found.ends_px[row], box) else inscribed_ends(box)
+        ends = _ends(found, row)
         plain = Detection(self.names[self.index], box, float(found.scores[row]), self.model_id)
         if not masks or not self._is_on_slice(ends):
             return _measured(plain, *_segments(ends), self.volume)
@@ -145,9 +153,19 @@ class _Slice:
             volume_mm3=drawn.volume_mm3,
         )
 
+    def reach_mm(self, found: Found) -> float:
+        """How far from this slice delineating what was found looks; 0 where nothing was."""
+        return max((reach_mm(self.volume, _ends(found, row)) for row in range(len(found.scores))), default=0.0)
+
     def _is_on_slice(self, ends: NDArray[np.float64]) -> bool:
         """Whether the ellipse of the ends holds a pixel: a detection may reach over the edge."""
         return bool(ellipse_mask(ends, *self.volume.hu.shape[1:]).any())
+
+
+def _ends(found: Found, row: int) -> NDArray[np.float64]:
+    """(4, 2) the axes of one row, or those of its box where they are not believed."""
+    box = Box(*found.boxes_px[row].tolist())
+    return found.ends_px[row] if _fit(found.ends_px[row], box) else inscribed_ends(box)
 
 
 def _fit(ends: NDArray[np.float64], box: Box) -> bool:

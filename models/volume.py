@@ -38,6 +38,11 @@ class Volume:
         if min(self.row_spacing_mm, self.col_spacing_mm) <= 0:
             raise ValueError(f"pixel spacing {self.row_spacing_mm} x {self.col_spacing_mm} mm")
 
+    @property
+    def interval_mm(self) -> float:
+        """Median distance of neighbouring slices; 0 for a single slice."""
+        return float(np.median(np.diff(self.position_mm))) if len(self.position_mm) > 1 else 0.0
+
     def context(self, index: int, offsets_mm: Sequence[float]) -> NDArray[np.float32]:
         """(offsets, rows, columns) HU at distances from slice `index`, towards the feet where positive.
 

@@ -74,7 +74,7 @@ def delineate(
     ellipse = ellipse_mask(ends, rows, columns)
     if not ellipse.any():
         raise ValueError(f"ends {np.round(ends, 1).tolist()} lie outside the image of {columns} x {rows} pixels")
-    half_depth_mm = calibrated().half_depth_mm(*axes_mm(ends, *spacing), _interval_mm(volume))
+    half_depth_mm = _half_depth_mm(volume, ends)
     planes = _walked(volume, index, ends, half_depth_mm, settings)
     planes[index], method = _key(volume, index, ends, planes[index], delineator)
     if dice(planes[index], ellipse) < LEAST_AGREEMENT:
@@ -95,6 +95,16 @@ def delineate(
         method,
         dice(planes[index], ellipse),
     )
+
+
+def reach_mm(volume: Volume, ends_px: NDArray[np.float64], settings: WalkSettings = DEFAULT_WALK) -> float:
+    """How far from its key slice `delineate` looks for a lesion with these ends (4, 2)."""
+    return settings.farthest * _half_depth_mm(volume, ends_px)
+
+
+def _half_depth_mm(volume: Volume, ends_px: NDArray[np.float64]) -> float:
+    lengths_mm = axes_mm(ends_px, volume.row_spacing_mm, volume.col_spacing_mm)
+    return calibrated().half_depth_mm(*lengths_mm, volume.interval_mm)
 
 
 def _walked(volume: Volume, index: int, ends: Floats, half_depth_mm: float, settings: WalkSettings) -> dict[int, Mask]:
@@ -118,10 +128,6 @@ def _key(volume: Volume, index: int, ends: Floats, walked: Mask, delineator: Del
     grid = grid_around(cross_of(ends), volume.row_spacing_mm, volume.col_spacing_mm)
     learnt = on_image(delineator.probability(volume.hu[index], grid), grid, rows, columns)
     return walked.astype(np.uint8) + learnt + ellipse_mask(ends, rows, columns) >= 2, "vote"
-
-
-def _interval_mm(volume: Volume) -> float:
-    return float(np.median(np.diff(volume.position_mm))) if len(volume.position_mm) > 1 else 0.0
 
 
 def _volume_mm3(volume: Volume, planes: dict[int, Mask]) -> float | None:

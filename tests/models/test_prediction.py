@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from reading_folders import SIDE, SPACING_MM, lesion, mined, series
 
 from deeplesion_miner.types import Box, ImageRef
 from models.detectors.log_blobs import LogBlobs
 from models.detectors.port import Found
-from models.prediction import PredictionSettings, inscribed_ends, on_volume
+from models.prediction import PredictionSettings, inscribed_ends, on_key_slices, on_volume
 from models.volume import Volume
 
 AIR_HU, TISSUE_HU, LESION_HU = -1000, 40, 120
@@ -54,6 +57,31 @@ def test_a_ball_is_one_detection_on_its_largest_slice_with_its_size_and_volume()
     assert [name for name, _ in detection.volume] == sorted(
         {name for name, _ in detection.volume}, key=volume.images.index
     )
+
+
+def test_a_ball_on_thick_slices_is_one_detection() -> None:
+    fine = body_with_a_ball((20, 50, 60), 10.0)
+    thick = Volume(fine.hu[::4], fine.position_mm[::4], 1.0, 1.0, fine.images[::4])
+    (detection,) = on_volume(KnowsTheBall(), thick, PredictionSettings(masks=False))
+    assert detection.image == "1.2.20"
+
+
+def test_a_large_lesion_of_a_dataset_is_delineated_beyond_the_slices_that_were_looked_at(tmp_path: Path) -> None:
+    radius_mm = 30.0
+
+    def ball(number: int) -> np.ndarray:
+        row, column = np.mgrid[:SIDE, :SIDE]
+        body = np.where((row - 80) ** 2 + (column - 80) ** 2 < 78**2, TISSUE_HU, AIR_HU)
+        away = ((row - 80) ** 2 + (column - 80) ** 2) * SPACING_MM**2 + ((number - 25) * 2.5) ** 2
+        return np.where(away < radius_mm**2, LESION_HU, body).astype(np.int16)
+
+    dataset = mined(tmp_path, series(lesion(key=25), numbers=range(1, 50), picture=ball))
+    near, far = (
+        next(on_key_slices(KnowsTheBall(), dataset, dataset.key_slices, PredictionSettings(reach_mm=reach_mm)))[0]
+        for reach_mm in (10.0, 200.0)
+    )
+    assert len(near.volume) == len(far.volume) > 20
+    assert near.volume_mm3 == pytest.approx(4 / 3 * np.pi * radius_mm**3, rel=0.25)
 
 
 def test_detections_name_the_archives_images_where_they_are_given() -> None:
