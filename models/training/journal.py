@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 FILE_NAME = "metrics.jsonl"
 TENSORBOARD = "tensorboard"
+_EVENTS = re.compile(r"events\.out\.tfevents\.\d+")
 
 
 class Journal:
@@ -24,7 +26,8 @@ class Journal:
         temporary.write_text("".join(_line(one) for one in kept), encoding="utf-8")
         temporary.replace(path)
         self._file = path.open("a", encoding="utf-8")
-        self._board = _board(folder / TENSORBOARD, steps_done)
+        self._board_folder = folder / TENSORBOARD
+        self._board = _board(self._board_folder, steps_done)
         self.has_board = self._board is not None
         """False where TensorBoard is not installed."""
 
@@ -45,6 +48,7 @@ class Journal:
         self._file.close()
         if self._board is not None:
             self._board.close()
+            _forget_machine(self._board_folder)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -64,6 +68,16 @@ def _board(folder: Path, steps_done: int) -> Any:
     except ImportError:
         return None
     return SummaryWriter(str(folder), purge_step=steps_done + 1)
+
+
+def _forget_machine(folder: Path) -> None:
+    """Takes the name of the machine, which may name a hospital, out of the names of TensorBoard's files.
+
+    They keep the time that orders them; a model folder travels with them.
+    """
+    for number, path in enumerate(sorted(folder.iterdir())):
+        if began := _EVENTS.match(path.name):
+            path.rename(folder / f"{began[0]}.{number}")
 
 
 class NoJournal:

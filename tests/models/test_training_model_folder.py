@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,17 @@ def test_a_changed_weight_is_found(copied: Path) -> None:
         ModelFolder.load(copied)
 
 
+def test_on_a_full_disk_the_model_before_stays_and_the_disk_is_blamed(toy: ModelFolder, copied: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((copied / WEIGHTS).stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            saved(copied, toy.recipe, ToyTask(toy.recipe).build())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ModelFolder.load(copied).model_id == toy.model_id
+
+
 def test_weights_that_were_cut_off_are_found(copied: Path) -> None:
     (copied / WEIGHTS).write_bytes((copied / WEIGHTS).read_bytes()[:-10])
     with pytest.raises(ConfigError, match="cannot be read"):
@@ -214,6 +226,18 @@ def test_tensorboard_can_read_the_same_figures(tmp_path: Path) -> None:
     told = [(one.step, pytest.approx(one.value)) for one in events.Scalars("step/loss")]
     lines = journal.read(tmp_path / journal.FILE_NAME)
     assert told == [(one["step"], one["loss"]) for one in lines if one["event"] == "step"]
+
+
+def test_logs_for_tensorboard_travel_without_the_name_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.setattr("socket.gethostname", lambda: "ct1.stjohns.example")
+    train(ToyTask(recipe()), recipe(), tmp_path, should_stop=lambda: True)
+    train(ToyTask(recipe()), recipe(), tmp_path)
+    logs = sorted((tmp_path / journal.TENSORBOARD).iterdir())
+    assert len(logs) == 2, "both runs left a log"
+    assert not any("stjohns" in path.name or b"stjohns" in path.read_bytes() for path in logs)
 
 
 def test_a_finished_model_is_replaced_only_on_request(copied: Path) -> None:
