@@ -71,7 +71,7 @@ def disturbed(hu: NDArray[np.float32], how: AugmentationRecipe, random: np.rando
     theta = torch.empty((len(hu), 2, 3))
     theta[:, 0, 0], theta[:, 0, 1] = mirror * columns * cosine / across, -mirror * columns * sine * aspect / across
     theta[:, 1, 0], theta[:, 1, 1] = rows * sine / aspect / along, rows * cosine / along
-    theta[:, :, 2] = torch.from_numpy(shift * how.shift_px * (2 / FRAME_COLUMNS, 2 / FRAME_ROWS))
+    theta[:, :, 2] = torch.from_numpy(shift * (2 / FRAME_COLUMNS, 2 / FRAME_ROWS))
     where = functional.affine_grid(theta, [len(hu), 1, VIEW_ROWS, VIEW_COLUMNS], align_corners=False)
     air = -1000.0
     moved = functional.grid_sample(torch.from_numpy(hu)[:, None] - air, where, align_corners=False)[:, 0] + air

@@ -13,11 +13,14 @@ from reading_folders import lesion, mined, series
 from deeplesion_miner.errors import ConfigError
 from models import recipe as recipes
 from models.body_part import losses
-from models.body_part.frames import Frames
+from models.body_part.frames import FRAME_COLUMNS, FRAME_ROWS, Frames
+from models.body_part.network import VIEW_COLUMNS
 from models.body_part.phantom import nominal_mm, volume
 from models.body_part.placement import Finding, by_network, normalized_z, place
 from models.body_part.profile import frames
+from models.body_part.sampling import disturbed
 from models.body_part.task import BodyPartTask, scores, volumes_of
+from models.recipe import AugmentationRecipe
 from models.training import model_folder, registry
 from models.volume import Volume
 
@@ -27,6 +30,22 @@ QUICK = ("model.width=8", "model.phantoms=2", "training.batch=4", "training.seed
 @pytest.fixture(scope="module")
 def trunk() -> Frames:
     return frames(volume(40, 250, 950, step_mm=10))
+
+
+def test_a_group_is_shifted_by_no_more_frame_pixels_than_the_recipe_says() -> None:
+    how = AugmentationRecipe(0, 0, 0, rotate_deg=0, scale=0, shift_px=5, hu_shift=0, hu_scale=0, noise_hu=0)
+    frame = np.full((8, FRAME_ROWS, FRAME_COLUMNS), -1000, np.float32)
+    frame[:, FRAME_ROWS // 2, FRAME_COLUMNS // 2] = 1000
+    farthest = 0.0
+    for seed in range(30):
+        views, _ = disturbed(frame, how, np.random.default_rng(seed))
+        bright = views.numpy() + 1000
+        mass = bright.sum(axis=(1, 2))
+        if (mass > 1900).all():  # wholly in view
+            column = (bright.sum(axis=1) * np.arange(VIEW_COLUMNS)).sum(axis=1) / mass
+            farthest = max(farthest, float(np.abs(column - (VIEW_COLUMNS - 1) / 2 - 0.5).max()))
+    # all slices alike, and each by a third of that on its own
+    assert 3 < farthest <= 1.3 * 5 + 0.01
 
 
 def test_order_loss_is_minus_log_sigmoid_of_the_rise() -> None:
