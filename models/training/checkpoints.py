@@ -24,11 +24,20 @@ _CHUNK_BYTES = 1 << 20
 
 
 def save(folder: Path, steps_done: int, content: Mapping[str, Any]) -> Path:
-    """Writes one checkpoint (temporary file, fsync, rename), then removes all but the last `KEPT`."""
+    """Writes one checkpoint (temporary file, fsync, rename), then removes all but the last `KEPT`.
+
+    OSError where it cannot be written, e.g. on a full disk: those before stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     temporary = folder / ".writing.pt"
     with temporary.open("wb") as file:
-        torch.save({"format": FORMAT, **content}, file)
+        try:
+            torch.save({"format": FORMAT, **content}, file)
+        except RuntimeError as error:
+            # torch closes its archive after a failed write and tells of that instead
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
         file.flush()
         os.fsync(file.fileno())
     path = folder / f"step-{steps_done:08d}-{_digest(temporary)}.pt"

@@ -114,7 +114,8 @@ def save(
         "dataset_digest": dataset_digest,
         "weights_sha256": weights_digest(plain),
     }
-    safetensors.torch.save_file(plain, building / WEIGHTS, facts)
+    # save_file tells of a full disk by an error of its own
+    (building / WEIGHTS).write_bytes(safetensors.torch.save(plain, facts))
     (building / RECIPE).write_text(_json(recipe.to_json()), encoding="utf-8")
     (building / METRICS).write_text(_json(metrics), encoding="utf-8")
     (building / CARD).write_text(card, encoding="utf-8")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -157,6 +159,23 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     assert "step-00000006" in before.name
     assert any(latest.name in notice and "damaged" in notice for notice in heard.notices)
     assert weights_digest(trained.weights) == weights_digest(whole[1].weights)
+
+
+def test_on_a_full_disk_the_checkpoints_before_stay_and_the_disk_is_blamed(
+    whole: tuple[Path, Trained], tmp_path: Path
+) -> None:
+    folder = tmp_path / CHECKPOINTS
+    shutil.copytree(whole[0] / CHECKPOINTS, folder)
+    before = checkpoints.found(folder)
+    content = checkpoints.load(before[0])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before[0].stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            checkpoints.save(folder, content["steps_done"] + 1, content)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.found(folder) == before
 
 
 def test_the_last_two_checkpoints_are_kept(whole: tuple[Path, Trained]) -> None:
