@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 from cli import wiring
 from cli.config import Settings
 from cli.dataset_options import open_dataset, splits_text
+from cli.output import notice
 from cli.progress import counted, counting_files
+from deeplesion_miner.errors import MinerError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +56,7 @@ class Finding:
     broken: frozenset[str] = frozenset()
     """Codes of reasons for which an image is broken, not merely unfit."""
     has_gaps: bool = False
-    """Whether pictures of the dataset are absent."""
+    """Whether pictures of the dataset are absent or broken."""
 
     @property
     def is_partial(self) -> bool:
@@ -100,12 +102,18 @@ def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...], tabl
     finding = Finding(f"{folder} has no key slices{where}", has_gaps=bool(dataset.missing))
     with counted(len(chosen), "slice", "looking") as advance:
         for key_slice in chosen:
+            advance(1)
             looked = on_key_slices(predictor.detector, dataset, [key_slice], predictor.settings, predictor.delineator)
-            volume, index = dataset.volume(key_slice, 0.0)
-            for detections in looked:
+            try:
+                volume, index = dataset.volume(key_slice, 0.0)
+                found = tuple(looked)
+            except MinerError as error:  # one broken picture takes nothing from the others
+                notice(f"{key_slice.file_name} left out: {error}")
+                finding.has_gaps = True
+                continue
+            for detections in found:
                 finding.add(detections, volume, {key_slice.file_name: index})
             finding.looked_at += 1
-            advance(1)
     return finding
 
 

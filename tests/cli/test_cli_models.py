@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,15 @@ def test_a_split_that_is_not_there_is_answered_with_those_that_are(demo: Demo, m
     answer = mine("predict", demo.folder / "model", demo.dataset, "--split", "test")
     assert answer.code == Exit.NOTHING_MATCHED
     assert "no key slices in test; there are train (" in answer.err
+
+
+def test_a_broken_picture_takes_nothing_from_the_other_slices(demo: Demo, mine: Mine, tmp_path: Path) -> None:
+    shutil.copytree(demo.dataset, tmp_path / "broken")
+    first, *others = DatasetFolder.open(tmp_path / "broken").key_slices
+    (tmp_path / "broken" / "Images_png" / first.file_name).write_bytes(b"\x89PNG")
+    answer = mine("predict", demo.folder / "model", "broken", "--no-masks", "--least-score", "0", "--most", "1")
+    assert answer.code == Exit.PARTIAL
+    assert f"{first.file_name} left out: " in answer.err
+    seen = {one.image for one in read_predictions(tmp_path / "predictions.parquet")}
+    assert first.file_name not in seen
+    assert len(seen & {one.file_name for one in others}) > len(others) // 2
