@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cli import wiring
 from cli.config import Settings
 from cli.dataset_options import open_dataset, splits_text
+from cli.funnel import HARMLESS
 from cli.output import notice
 from cli.progress import counted, counting_files
 from deeplesion_miner.errors import MinerError
@@ -52,7 +53,7 @@ class Finding:
     looked_at: int = 0
     """Slices."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Images that no model may look at, by the code of the reason."""
+    """Images that no model may look at, and files that cannot be read, by the code of the reason."""
     broken: frozenset[str] = frozenset()
     """Codes of reasons for which an image is broken, not merely unfit."""
     has_gaps: bool = False
@@ -66,7 +67,8 @@ class Finding:
     def add(self, detections: tuple[Detection, ...], volume: Volume, names: Mapping[object, int]) -> None:
         """Adds the detections of a volume; `names` gives the slice of an image."""
         for detection in detections:
-            self.pixels[len(self.detections)] = volume.hu[names[detection.image]]
+            # a copy: a view would keep the whole volume in memory
+            self.pixels[len(self.detections)] = volume.hu[names[detection.image]].copy()
             self.detections.append(detection)
         surest = sorted(self.pixels, key=lambda one: -self.detections[one].score)[:LONGEST_PICTURES]
         self.pixels = {one: self.pixels[one] for one in surest}
@@ -125,18 +127,19 @@ def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...]
     from models.prediction import on_volume
 
     archive = wiring.folder_settings(settings, paths) if paths else wiring.archive_settings(settings)
-    unreadable = frozenset(schemas.load("reasons")["unreadable"]) | {"image_missing"}
+    unreadable = frozenset(schemas.load("reasons")["unreadable"]) - HARMLESS | {"image_missing"}
     finding = Finding("no CT series that a model may look at", broken=unreadable)
     with counting_files() as progress, ArchiveOpener(archive, progress) as opener, closing(opener.open()) as opened:
-        for study in study_volumes(opened, query, settings.rules):
-            finding.left_out.update(study.losses())
-            for one in study.volumes:
+        for series in study_volumes(opened, query, settings.rules):
+            finding.left_out.update(series.losses())
+            for one in series.volumes:
                 refs = dict(zip(one.volume.images, one.refs, strict=True))
                 with counted(len(one.refs), "slice", "looking") as advance:
                     found = on_volume(predictor.detector, one.volume, predictor.settings, predictor.delineator, refs)
                     advance(len(one.refs))
                 finding.add(found, one.volume, {ref: place for place, ref in enumerate(one.refs)})
                 finding.looked_at += len(one.refs)
+        finding.left_out.update(one.why for one in opened.set_aside())
     return finding
 
 

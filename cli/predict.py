@@ -84,6 +84,8 @@ def command(
         raise ConfigError("--split is for datasets: files and archives have none")
     if folder is None and table:
         raise ConfigError("--table is for datasets: files and archives have none")
+    if folder is None:
+        _keep_apart(out, pictures)
     predictor = finding.load(model, **options)
     if folder is not None:
         found = finding.in_dataset(predictor, folder, splits, table)
@@ -92,7 +94,8 @@ def command(
         found = finding.in_studies(predictor, settings, paths, replace(query, measured=False))
     if not found.looked_at:
         notice(f"nothing matched: {found.nothing}")
-        return Exit.NOTHING_MATCHED
+        _tell_left_out(found)
+        return Exit.PARTIAL if found.is_partial else Exit.NOTHING_MATCHED
     write_predictions(out, found.detections)
     if pictures is not None:
         notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
@@ -108,6 +111,19 @@ def dataset_among(paths: tuple[Path, ...]) -> Path | None:
     return datasets[0] if datasets else None
 
 
+def _keep_apart(out: Path, pictures: Path | None) -> None:
+    """ConfigError where what names the images of patients would lie in a dataset, which may travel."""
+    from dataset_builder.swap import enclosing_dataset
+
+    for flag, path in (("--out", out), ("--pictures", None if pictures is None else pictures / "01.png")):
+        dataset = None if path is None else enclosing_dataset(path)
+        if dataset is not None:
+            raise ConfigError(
+                f"{flag} lies inside the dataset {dataset}; what is found in studies identifies patients and the"
+                " dataset is what may travel: name a place elsewhere"
+            )
+
+
 def with_archive(settings: Settings, address: str) -> Settings:
     """The settings with the archive that is named, if one is."""
     return replace(settings, archive=replace(settings.archive, address=address or settings.archive.address))
@@ -119,8 +135,12 @@ def _tell(found: Finding, out: Path, output: Output) -> None:
     if len(rows) > SHOWN and not output.as_json:
         notice(f"and {len(rows) - SHOWN:,} less sure ones in {out}")
     notice(f"{plural(len(rows), 'detection')} on {plural(found.looked_at, 'slice')}: {out}")
+    _tell_left_out(found)
+
+
+def _tell_left_out(found: Finding) -> None:
     for reason, count in found.left_out.items():
-        notice(f"left out: {plural(count, 'image')}, {reason}")
+        notice(f"left out: {plural(count, 'file' if reason == 'not_dicom' else 'image')}, {reason}")
 
 
 def _row(one: Detection) -> tuple[Any, ...]:

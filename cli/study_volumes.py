@@ -26,8 +26,8 @@ class StudyVolume:
 
 
 @dataclass(frozen=True, eq=False)
-class StudyVolumes:
-    """What one study gives."""
+class SeriesVolumes:
+    """What one series of a study gives."""
 
     study: StudyRef
     volumes: tuple[StudyVolume, ...]
@@ -38,35 +38,32 @@ class StudyVolumes:
         return dict(Counter(one.reason for one in self.left_out).most_common())
 
 
-def study_volumes(archive: Archive, query: StudyQuery, rules: Rules) -> Iterator[StudyVolumes]:
-    """The volumes of each study that matches, one study after the other; fetches CT series only.
+def study_volumes(archive: Archive, query: StudyQuery, rules: Rules) -> Iterator[SeriesVolumes]:
+    """The volumes of each study that matches, series by series, as a study may be larger than the memory.
 
-    Raises ArchiveError where the archive is away.
+    Fetches CT series only. Raises ArchiveError where the archive is away.
     """
     for study in archive.studies(query):
-        yield _of_study(archive, study, rules)
+        for series in archive.listing(study).series:
+            # A series whose modality is not told may be CT: its headers decide.
+            if series.modality in ("", "CT"):
+                yield _of_series(archive, study, series.series_instance_uid, rules)
 
 
-def _of_study(archive: Archive, study: StudyRef, rules: Rules) -> StudyVolumes:
-    listing = archive.listing(study)
+def _of_series(archive: Archive, study: StudyRef, series_uid: str, rules: Rules) -> SeriesVolumes:
     volumes: list[StudyVolume] = []
-    left_out: list[LeftOut] = []
     uid = study.study_instance_uid
-    for series in listing.series:
-        # A series whose modality is not told may be CT: its headers decide.
-        if series.modality not in ("", "CT"):
-            continue
-        listed = [one.sop_instance_uid for one in archive.instances(uid, series.series_instance_uid)]
-        objects = archive.headers(uid, series.series_instance_uid, listed)
-        left_out += [LeftOut(name, "image_missing") for name in listed if name not in objects]
-        stacks, unfit = axial_stacks(objects, rules)
-        left_out += unfit
-        for stack in stacks:
-            read, undecoded = _decoded(archive, stack)
-            left_out += undecoded
-            if read is not None:
-                volumes.append(read)
-    return StudyVolumes(study, tuple(volumes), tuple(left_out))
+    listed = [one.sop_instance_uid for one in archive.instances(uid, series_uid)]
+    objects = archive.headers(uid, series_uid, listed)
+    left_out = [LeftOut(name, "image_missing") for name in listed if name not in objects]
+    stacks, unfit = axial_stacks(objects, rules)
+    left_out += unfit
+    for stack in stacks:
+        read, undecoded = _decoded(archive, stack)
+        left_out += undecoded
+        if read is not None:
+            volumes.append(read)
+    return SeriesVolumes(study, tuple(volumes), tuple(left_out))
 
 
 def _decoded(archive: Archive, stack: AxialStack) -> tuple[StudyVolume | None, list[LeftOut]]:
@@ -76,18 +73,21 @@ def _decoded(archive: Archive, stack: AxialStack) -> tuple[StudyVolume | None, l
     from deeplesion_miner.types import Slice
     from models.volume import Volume
 
-    planes, kept, left_out = [], [], []
+    # filled in place: a list of slices beside their stack would take the memory twice
+    hu = np.empty((len(stack.refs), stack.plane.rows, stack.plane.columns), np.int16)
+    kept: list[int] = []
+    left_out = []
     for index, (ref, answer) in enumerate(archive.slices(stack.refs)):
         if isinstance(answer, Slice):
-            planes.append(answer.hu)
+            hu[len(kept)] = answer.hu
             kept.append(index)
         else:
             left_out.append(LeftOut(ref, answer.why, answer.facts))
-    if not planes:
+    if not kept:
         return None, left_out
     refs = tuple(stack.refs[index] for index in kept)
     volume = Volume(
-        hu=np.stack(planes),
+        hu=hu[: len(kept)],
         position_mm=np.array([stack.positions_mm[index] for index in kept], np.float64),
         row_spacing_mm=stack.plane.row_spacing_mm,
         col_spacing_mm=stack.plane.col_spacing_mm,

@@ -1,0 +1,114 @@
+"""What `mine predict` does with studies that are broken, large, or about to be mixed with a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cli.exits import Exit
+from cli.finding import LONGEST_PICTURES, Finding
+from cli.main import run
+from dataset_builder.manifest import MANIFEST, manifest_of, to_json
+from deeplesion_miner.detection import Detection
+from deeplesion_miner.types import Box
+from dicom_io.testbed.newcomer import write_newcomer
+from models import recipe as recipes
+from models.training import model_folder, registry
+from models.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was never trained: what it finds is of no interest here."""
+    plan = recipes.load("lesionnet-xs-9")
+    torch.manual_seed(0)
+    weights = registry.network(plan).state_dict()
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    model_folder.save(folder, plan, weights, dataset_digest="d", metrics={"validation": {}}, card="card\n")
+    return folder
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    return write_newcomer(tmp_path / "study", small=True).folder
+
+
+@pytest.fixture
+def dataset_folder(tmp_path: Path) -> Path:
+    """What makes a folder a dataset."""
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    (folder / MANIFEST).write_bytes(to_json(manifest_of([], {}, key_token="k", box_margin_px=5.0)))
+    return folder
+
+
+Predicted = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def predicted(capsys: pytest.CaptureFixture[str]) -> Predicted:
+    """`mine predict` in this process: its exit code and what it said."""
+
+    def predicted(*words: str | Path) -> tuple[int, str]:
+        code = run(["predict", *map(str, words), "--no-masks"])
+        return code, capsys.readouterr().err
+
+    return predicted
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def test_pictures_to_be_drawn_do_not_keep_whole_volumes_in_memory() -> None:
+    finding = Finding("nothing")
+    for number in range(LONGEST_PICTURES + 2):
+        volume = Volume(np.zeros((40, 8, 8), np.int16), np.arange(40.0), 1.0, 1.0, tuple(map(str, range(40))))
+        box = Box(1, 1, 3, 3)
+        finding.add((Detection("7", box, number / 100, "model"),), volume, {str(at): at for at in range(40)})
+        assert not any(np.shares_memory(volume.hu, pixels) for pixels in finding.pixels.values())
+    assert sorted(finding.pixels) == list(range(2, LONGEST_PICTURES + 2)), "the surest"
+
+
+def test_a_study_of_which_every_image_is_broken_is_partial_and_says_so(
+    predicted: Predicted, untrained: Path, study: Path, tmp_path: Path
+) -> None:
+    for path in files_of(study):
+        cut_off(path)
+    code, said = predicted(untrained, study, "--out", tmp_path / "p.parquet")
+    assert code == Exit.PARTIAL
+    assert "left out: 12 images, truncated" in said
+
+
+def test_files_that_belong_to_no_study_are_told_and_broken_ones_make_it_partial(
+    predicted: Predicted, untrained: Path, study: Path, tmp_path: Path
+) -> None:
+    (study / "notes.txt").write_text("not an image")
+    code, said = predicted(untrained, study, "--out", tmp_path / "p.parquet")
+    assert code == Exit.DONE, said
+    assert "left out: 1 file, not_dicom" in said
+    first = files_of(study)[0]
+    first.write_bytes(first.read_bytes()[:400])
+    code, said = predicted(untrained, study, "--out", tmp_path / "p.parquet")
+    assert code == Exit.PARTIAL, said
+
+
+@pytest.mark.parametrize("flag", ["--out", "--pictures"])
+def test_what_is_found_in_a_study_never_lies_in_a_dataset(
+    predicted: Predicted, untrained: Path, study: Path, dataset_folder: Path, tmp_path: Path, flag: str
+) -> None:
+    places = {"--out": tmp_path / "p.parquet", "--pictures": tmp_path / "seen"} | {
+        flag: dataset_folder / ("p.parquet" if flag == "--out" else "seen")
+    }
+    code, said = predicted(untrained, study, *(word for pair in places.items() for word in pair))
+    assert code == Exit.USAGE
+    assert "identifies patients" in said
+    assert not places[flag].exists()
