@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from deeplesion_miner.errors import ConfigError, MinerError
 from models.marks import Annotation, KeySlice
 from models.reading import deeplesion_csv, mined
 from models.reading.cache import MEMORY_BYTES, SliceCache
-from models.reading.contents import IMAGES, SeriesSlices, SliceFile, file_of, refuse_shared_patients
+from models.reading.contents import IMAGES, Contents, SeriesSlices, SliceFile, file_of, refuse_shared_patients
 from models.volume import Volume
 
 NO_SLICES = SeriesSlices(np.empty(0, np.int64), np.empty(0))
@@ -25,7 +26,10 @@ class DatasetFolder:
 
     path: Path
     digest: str
-    """Names the content: the digest of manifest.json, or SHA-256 of the tables where there is none."""
+    """Names the content: the digest of manifest.json, or SHA-256 of the tables where there is none.
+
+    Of a folder in which pictures of marked slices are absent another one: it is another dataset to learn from.
+    """
     key_slices: tuple[KeySlice, ...]
     """Those whose picture is there, sorted by file name."""
     missing: tuple[str, ...]
@@ -42,10 +46,10 @@ class DatasetFolder:
         else:
             contents = deeplesion_csv.read(_table(path, table or deeplesion_csv.DL_INFO), annotation, self.has)
         refuse_shared_patients(str(path), contents.key_slices)
-        self.digest, self.key_slices = contents.digest, contents.key_slices
+        self.digest, self.key_slices = _digest(contents), contents.key_slices
         self.missing, self.missing_marks = contents.missing, contents.missing_marks
         self._series = contents.series
-        self._cache = SliceCache(memory_bytes, None if cache is None else cache / self.digest)
+        self._cache = SliceCache(memory_bytes, None if cache is None else cache / contents.digest)
 
     @classmethod
     def open(
@@ -155,6 +159,12 @@ class DatasetFolder:
                 number for number, stem in numbers.items() if file_of(series, number) == f"{series}/{stem}.png"
             )
         return known
+
+
+def _digest(contents: Contents) -> str:
+    if not contents.missing:
+        return contents.digest
+    return hashlib.sha256("\n".join([contents.digest, *contents.missing]).encode()).hexdigest()
 
 
 def _table(folder: Path, name: str) -> Path:

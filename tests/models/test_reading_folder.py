@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -93,6 +94,20 @@ def test_a_dataset_is_named_by_its_manifest_or_else_by_its_tables(tmp_path: Path
     before = DatasetFolder.open(theirs).digest
     folders.write_nih(theirs, TWO[0])
     assert DatasetFolder.open(theirs).digest != before
+
+
+@pytest.mark.parametrize("write", [folders.write_mined, folders.write_nih])
+def test_a_dataset_whose_pictures_have_not_all_arrived_is_another_one(
+    tmp_path: Path, write: Callable[..., Path]
+) -> None:
+    folder = write(tmp_path, *TWO)
+    whole = DatasetFolder.open(folder).digest
+    picture = folder / "Images_png" / "000001_01_01" / "005.png"
+    content = picture.read_bytes()
+    picture.unlink()
+    assert DatasetFolder.open(folder).digest != whole, "a training must not go on with other key slices"
+    picture.write_bytes(content)
+    assert DatasetFolder.open(folder).digest == whole
 
 
 # --- volumes ---------------------------------------------------------------------------------------------
