@@ -13,6 +13,7 @@ from cli.exits import Exit
 from cli.mining import mine_and_build
 from cli.options import command as make_command
 from cli.output import Output, notice
+from deeplesion_miner.errors import ConfigError
 
 EXAMPLE = """
 mine demo
@@ -40,6 +41,8 @@ def command(configuration: Configuration, output: Output, out: Path, small: bool
     from dicom_io.testbed.embedded import EmbeddedArchive
     from dicom_io.testbed.phantoms import write_phantoms
 
+    if train and not demo_models.can_train():
+        raise ConfigError("--train needs torch and what goes with it: pip install 'deeplesion-miner[models]'")
     notice(f"drawing phantom patients into {out / 'archive'}")
     phantoms = write_phantoms(out / "archive", small=small)
     notice(f"{phantoms.images} images and {phantoms.reports} reports")

@@ -135,8 +135,9 @@ def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...]
             for one in series.volumes:
                 refs = dict(zip(one.volume.images, one.refs, strict=True))
                 with counted(len(one.refs), "slice", "looking") as advance:
-                    found = on_volume(predictor.detector, one.volume, predictor.settings, predictor.delineator, refs)
-                    advance(len(one.refs))
+                    found = on_volume(
+                        predictor.detector, one.volume, predictor.settings, predictor.delineator, refs, advance
+                    )
                 finding.add(found, one.volume, {ref: place for place, ref in enumerate(one.refs)})
                 finding.looked_at += len(one.refs)
         finding.left_out.update(one.why for one in opened.set_aside())

@@ -48,7 +48,8 @@ SHOWN = 20
 @click.option("--masks/--no-masks", default=True, show_default=True, help="Delineate each lesion, in 3-D too.")
 @click.option("--delineator", type=click.Path(path_type=Path), metavar="FOLDER",
               help="A model of kind 'delineator' that helps to delineate.")  # fmt: skip
-@click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER", help="Draw the surest ones there.")
+@click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Draw the surest ones there: box green, mask red, long axis yellow, short axis blue.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where to compute.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,

@@ -150,12 +150,14 @@ def _say(output: Output, fitted: Fitted) -> None:
     if model is None:  # the leading process of several says it
         return
     figures = model.metrics["validation"]
-    text = [
-        f"model    {model.path}  {model.model_id}",
-        f"card     {model.path / 'README.md'}",
-        f"steps    {model.metrics['steps_done']:,}; the weights are those after step {model.metrics['best_step']:,}",
-    ]
-    text += [f"{name:<8} {value:.4g}" for name, value in figures.items() if value is not None]
+    told = {
+        "model": f"{model.path}  {model.model_id}",
+        "card": str(model.path / "README.md"),
+        "steps": f"{model.metrics['steps_done']:,}; the weights are those after step {model.metrics['best_step']:,}",
+    }
+    told |= {name: f"{value:.4g}" for name, value in figures.items() if value is not None}
+    width = max(map(len, told))
+    text = [f"{name:<{width}}  {value}" for name, value in told.items()]
     if not figures:
         text.append("nothing was validated: the dataset has no key slice in the validation split")
     values = {"model": model.path, "model_id": model.model_id, "dataset_digest": model.dataset_digest}

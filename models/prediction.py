@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -47,6 +47,8 @@ LEAST_FIT = 0.4
 """IoU of a detection's box and the box of its axes below which the axes are not believed: boxes are learnt sooner."""
 LINKED_INTERVALS = 1.1
 """Slice intervals that neighbouring slices lie apart at most, for rounded positions."""
+TOLD_EVERY = 32
+"""Slices of a volume between two words about how far it is looked at."""
 DETECTORS = ("lesionnet", "seed")
 """Kinds of recipes whose models detect."""
 
@@ -105,12 +107,18 @@ def on_volume(
     settings: PredictionSettings,
     delineator: Delineator | None = None,
     refs: Mapping[str, ImageRef] | None = None,
+    looked: Callable[[int], object] = lambda slices: None,
 ) -> tuple[Detection, ...]:
     """The lesions of a volume, best first, each once, on its surest slice.
 
-    `refs` gives the archive's image for a name of the volume; without it detections carry the names.
+    `refs` gives the archive's image for a name of the volume; without it detections carry the names. `looked` hears
+    of so many slices more.
     """
-    found = [_kept(one, settings) for one in detector.detect(volume, range(len(volume.images)))]
+    found: list[Found] = []
+    for first in range(0, len(volume.images), TOLD_EVERY):
+        some = range(first, min(first + TOLD_EVERY, len(volume.images)))
+        found += [_kept(one, settings) for one in detector.detect(volume, some)]
+        looked(len(some))
     gap_mm = max(settings.link_gap_mm, LINKED_INTERVALS * volume.interval_mm)
     lesions = link(found, volume.position_mm, overlap=settings.link_overlap, gap_mm=gap_mm)
     names = tuple((refs or {}).get(name, name) for name in volume.images)

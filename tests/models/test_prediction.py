@@ -47,7 +47,10 @@ class KnowsTheBall:
 def test_a_ball_is_one_detection_on_its_largest_slice_with_its_size_and_volume() -> None:
     radius_mm = 10.0
     volume = body_with_a_ball((20, 50, 60), radius_mm)
-    (detection,) = on_volume(KnowsTheBall(), volume, PredictionSettings())
+    told: list[int] = []
+    (detection,) = on_volume(KnowsTheBall(), volume, PredictionSettings(), looked=told.append)
+    assert sum(told) == 40
+    assert len(told) > 1
     assert detection.image == "1.2.20"
     assert detection.long_axis_mm == pytest.approx(2 * radius_mm, abs=2.0)
     assert detection.mask is not None
