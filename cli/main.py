@@ -32,6 +32,7 @@ COMMANDS = {
     "train": "cli.train",
     "predict": "cli.predict",
     "evaluate": "cli.evaluate",
+    "place": "cli.place",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
 
