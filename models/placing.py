@@ -1,4 +1,4 @@
-"""Heights in the body for a dataset's marks: z of DeepLesion's Normalized_lesion_location, with what speaks against it."""
+"""Heights in the body for a dataset's marks: z of Normalized_lesion_location, with what speaks against it."""
 
 from __future__ import annotations
 
