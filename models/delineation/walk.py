@@ -57,6 +57,8 @@ DEFAULT_WALK = WalkSettings()
 _STEEPEST = 6.0
 """Of the prior's logarithm of odds: nothing is certain."""
 _LEAST_DENSITY = 1e-3
+_STRONGEST_LINK = 1000.0
+"""Of slices, beside 1 for points a step apart: slices that all but coincide would keep the walk from settling."""
 
 
 def walk_grid(
@@ -110,7 +112,8 @@ def walk(
     else:
         spread = float(np.ptp(hu)) + 1.0
     prior = 1 / (1 + np.exp(-odds))
-    return _stopped(hu / spread, prior, (grid.step_mm / gap_mm) ** 2, settings)
+    between = np.minimum((grid.step_mm / gap_mm) ** 2, _STRONGEST_LINK)
+    return _stopped(hu / spread, prior, between, settings)
 
 
 def lesion_of(shares: NDArray[np.float64], distance: Floats, settings: WalkSettings = DEFAULT_WALK) -> Mask:

@@ -63,6 +63,13 @@ def test_a_planted_lesion_is_found_whole_although_the_marks_are_shaken(contrast_
     assert found.agreement > 0.85
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_slices_that_all_but_coincide_do_not_stop_a_prediction(seed: int) -> None:
+    noise = np.random.default_rng([seed]).normal(40, 300, (6, SIDE, SIDE)).astype(np.int16)
+    volume = Volume(noise, 0.011 * np.arange(6), 3.0, 1.5, tuple(map(str, range(6))))
+    assert delineate(volume, 3, CROSS).mask.bits.any()
+
+
 def test_slices_run_from_head_to_feet_and_hold_the_key_slice() -> None:
     volume, _ = planted(CROSS)
     names = [name for name, _ in delineate(volume, 12, CROSS).volume]
