@@ -11,6 +11,7 @@ from cli.dataset_options import open_dataset, splits_text, table_option
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice
+from cli.places import check_writable
 
 EXAMPLE = """
 mine evaluate dataset --predictions predictions.parquet
@@ -90,6 +91,7 @@ def command(
         threshold=threshold,
         drop_noisy=not keep_noisy,
     )
+    check_writable("--out", out)
     folder = open_dataset(dataset, table)
     slices = counted_slices(folder, split, protocol, read_annotation(annotation) if annotation else {})
     if not slices.marks:

@@ -13,6 +13,7 @@ from cli.dataset_options import table_option
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
+from cli.places import check_writable
 from cli.study_options import study_options, study_query
 from deeplesion_miner.errors import ConfigError
 
@@ -78,6 +79,9 @@ def command(
     query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
     if out.suffix != SUFFIX:
         raise ConfigError(f"--out {out}: predictions are Parquet; name a file that ends in {SUFFIX}")
+    check_writable("--out", out.parent)
+    if pictures is not None:
+        check_writable("--pictures", pictures)
     if paths and address:
         raise ConfigError("name a dataset or files after the model, or an archive by --archive; not both")
     folder = dataset_among(paths)

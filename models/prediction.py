@@ -57,7 +57,9 @@ def load_detector(path: Path, device: str = "auto", precision: str = "auto") -> 
     """The detector of a model folder. ConfigError for a folder that holds none."""
     model = ModelFolder.load(path)
     if model.recipe.kind not in DETECTORS:
-        raise ConfigError(f"{path}: a model of kind {model.recipe.kind!r} does not detect; name one of {DETECTORS}")
+        raise ConfigError(
+            f"{path}: a model of kind {model.recipe.kind!r} does not detect; name a {' or '.join(DETECTORS)}"
+        )
     where = pick_device(device)
     detector: Detector = registry.user(model, str(where), pick_precision(precision, where))
     return detector

@@ -212,9 +212,12 @@ def _rows(path: Path, table: str) -> Iterator[dict[str, Any]]:
         found = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
         raise ConfigError(f"{path}: not a readable Parquet file of {table}: {error}") from error
-    differing = sorted(set(map(str, found.schema)) ^ set(map(str, schema)))
+    differing = sorted({one.name for one in set(found.schema) ^ set(schema)})
     if differing:
-        raise ConfigError(f"{path}: columns of {table} differ from schemas/predictions.toml: {'; '.join(differing)}")
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"{path}: not a table of {table}: missing, unknown or of another type are {', '.join(differing[:3])}{more}"
+        )
     columns = [found.column(name).to_pylist() for name in schema.names]
     for values in zip(*columns, strict=True):
         yield dict(zip(schema.names, values, strict=True))

@@ -106,9 +106,10 @@ def to_json(values: dict[str, Any]) -> bytes:
 def summary(evaluation: Evaluation) -> str:
     """The figures in a few lines of text."""
     slices, found = evaluation.slices, evaluation.figures
+    patients = len(set(slices.patients))
     lines = [
         f"{evaluation.predictions.name}: {len(evaluation.cases.flat)} detections on {len(slices.counted)} slices "
-        f"with {len(slices.marks)} marks of {len(set(slices.patients))} patients ({slices.split})",
+        f"with {len(slices.marks)} marks of {patients} patient{'' if patients == 1 else 's'} ({slices.split})",
         f"hit: {evaluation.protocol.measure} >= {evaluation.protocol.threshold:g}, {evaluation.protocol.boxes} boxes",
         f"FP per image  sensitivity [{evaluation.draws.level:.0%} interval]",
         *(

@@ -61,6 +61,8 @@ def test_what_was_not_looked_at_is_told_with_its_reason(demo: Demo, mine: Mine) 
         (("{dataset}", "{dataset}"), "holds no weights.safetensors"),
         (("{model}", "{dataset}", "--archive", "A@b:1"), "not both"),
         (("{model}", "{dataset}", "--out", "p.csv"), "ends in .parquet"),
+        (("{model}", "{dataset}", "--out", "{dataset}/README.md/p.parquet"), "no folder that may be written to"),
+        (("{model}", "{dataset}", "--pictures", "{dataset}/README.md"), "no folder that may be written to"),
         (("{model}",), "no archive is named"),
         (("{model}", "{archive}", "--split", "test"), "--split is for datasets"),
     ],
