@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 
@@ -34,6 +35,9 @@ def facts(plan: TrainingRecipe, device: torch.device, world_size: int) -> dict[s
     """What results depend on to the bit beside recipe and data; stored with every checkpoint."""
     return {
         "torch": str(torch.__version__),
+        # batches are drawn by the one and resampled by the other
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
         "device": device.type if device.type == "cpu" else torch.cuda.get_device_name(device),
         "machine": platform.machine(),
         "cpu capability": torch.backends.cpu.get_cpu_capability(),

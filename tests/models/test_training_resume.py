@@ -216,26 +216,27 @@ def test_another_dataset_is_refused(tmp_path: Path) -> None:
         run(tmp_path, dataset_digest="bbbb")
 
 
-def tampered_environment(folder: Path) -> None:
+def tampered_environment(folder: Path, part: str) -> None:
     """As if the checkpoint came from another machine."""
     content = last_state(folder)
-    content["environment"]["torch"] = "1.0.0"
+    content["environment"][part] = "1.0.0"
     del content["format"]
     checkpoints.save(folder / CHECKPOINTS, content["steps_done"] + 1, content)
 
 
 def test_another_environment_is_told(tmp_path: Path) -> None:
     run(tmp_path, should_stop=After(2))
-    tampered_environment(tmp_path)
+    tampered_environment(tmp_path, "torch")
     heard = Heard()
     run(tmp_path, progress=heard)
     assert any(f"torch was 1.0.0, is {torch.__version__}" in notice for notice in heard.notices)
 
 
-def test_another_environment_is_refused_where_exactness_is_asked_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("part", ["torch", "numpy", "opencv", "cpu capability"])
+def test_another_environment_is_refused_where_exactness_is_asked_for(tmp_path: Path, part: str) -> None:
     run(tmp_path, should_stop=After(2))
-    tampered_environment(tmp_path)
-    with pytest.raises(ConfigError, match=r"torch was 1\.0\.0"):
+    tampered_environment(tmp_path, part)
+    with pytest.raises(ConfigError, match=rf"{part} was 1\.0\.0"):
         run(tmp_path, exact=True)
 
 
