@@ -41,6 +41,10 @@ LIBRARIES = ("py.warnings", "pydicom", "pynetdicom", "highdicom")
 """Loggers whose messages quote values of the archive; they are heard with ``-v`` only."""
 
 
+RESUMABLE = frozenset({"run", "import", "train"})
+"""Commands that go on where they were stopped; the others start anew."""
+
+
 MODEL_LIBRARIES = frozenset({"cv2", "matplotlib", "safetensors", "scipy", "torch"})
 """What the extra 'models' installs; mining works without."""
 
@@ -100,7 +104,8 @@ def run(arguments: list[str]) -> int:
         error.show()
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
-        notice("interrupted; nothing that was done is lost: run the same command again to go on")
+        kept = "nothing that was done is lost: " if arguments and arguments[0] in RESUMABLE else ""
+        notice(f"interrupted; {kept}run the same command again{' to go on' if kept else ''}")
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # Who read our output has gone; Python must not fail again when it flushes.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import torch
@@ -32,7 +33,21 @@ def batches(task: Task, world: World, steps: range, loaders: int) -> Iterator[Ba
     if not steps:
         return iter(())
     pinned = world.device.type == "cuda"
-    return iter(DataLoader(_Steps(task, world), batch_size=None, sampler=steps, num_workers=loaders, pin_memory=pinned))
+    loader = DataLoader(
+        _Steps(task, world),
+        batch_size=None,
+        sampler=steps,
+        num_workers=loaders,
+        pin_memory=pinned,
+        worker_init_fn=_leave_stopping_to_the_parent,
+    )
+    return iter(loader)
+
+
+def _leave_stopping_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a loader ends when its parent does, after the step."""
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, signal.SIG_IGN)
 
 
 def to_device(batch: Batch, device: torch.device, channels_last: bool) -> Batch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import shutil
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,9 +19,12 @@ from toy_task import ToyTask, recipe
 from deeplesion_miner.errors import ConfigError
 from models.recipe import Recipe
 from models.training import checkpoints, journal
+from models.training.batches import batches
+from models.training.distributed import World
 from models.training.loop import NonFiniteLoss, Trained, train
 from models.training.model_folder import weights_digest
 from models.training.places import CHECKPOINTS
+from models.training.task import Batch
 
 HERE = Path(__file__).resolve().parent
 
@@ -128,6 +132,23 @@ def test_a_checkpoint_without_one_of_its_parts_would_end_elsewhere(
 
 def test_batches_made_by_other_processes_change_nothing(whole: tuple[Path, Trained], tmp_path: Path) -> None:
     assert weights_digest(run(tmp_path, loaders=2).weights) == weights_digest(whole[1].weights)
+
+
+class TellsWhatItIgnores(ToyTask):
+    """Its batches say whether the process that makes them ignores Ctrl-C and a request to end."""
+
+    def batch(self, step: int) -> Batch:
+        asked = (signal.SIGINT, signal.SIGTERM)
+        return {"ignores": torch.tensor([signal.getsignal(one) is signal.SIG_IGN for one in asked])}
+
+
+@pytest.mark.parametrize("loaders", [0, 1])
+def test_processes_that_make_batches_leave_stopping_to_the_training(loaders: int) -> None:
+    world = World(rank=0, size=1, device=torch.device("cpu"))
+    (batch,) = batches(TellsWhatItIgnores(recipe()), world, range(1), loaders)
+    ignores = batch["ignores"]
+    assert isinstance(ignores, torch.Tensor)
+    assert ignores.tolist() == [loaders > 0] * 2
 
 
 def test_another_seed_ends_elsewhere(whole: tuple[Path, Trained], tmp_path: Path) -> None:
