@@ -13,14 +13,15 @@ from cli import wiring
 from cli.config import Settings
 from cli.dataset_options import open_dataset, splits_text
 from cli.funnel import HARMLESS
-from cli.output import notice
+from cli.output import notice, plural
 from cli.progress import counted, counting_files
-from deeplesion_miner.errors import MinerError
+from deeplesion_miner.errors import ArchiveError, MinerError
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from cli.study_volumes import StudyVolume
     from deeplesion_miner.detection import Detection
     from deeplesion_miner.types import StudyQuery
     from models.delineation.delineate import Delineator
@@ -39,6 +40,10 @@ class Predictor:
     detector: Detector
     delineator: Delineator | None
     settings: PredictionSettings
+    learnt_from: str
+    """Digest of the dataset that the detector was trained on."""
+    learnt_splits: tuple[str, ...]
+    """Its splits that were trained on."""
 
 
 @dataclass(eq=False)
@@ -58,6 +63,8 @@ class Finding:
     """Codes of reasons for which an image is broken, not merely unfit."""
     has_gaps: bool = False
     """Whether pictures of the dataset are absent or broken."""
+    away: ArchiveError | None = None
+    """Why the archive stopped answering before all was looked at."""
 
     @property
     def is_partial(self) -> bool:
@@ -85,12 +92,16 @@ def load(
     precision: str,
 ) -> Predictor:
     """The model of a folder made ready. ConfigError for a folder that holds none, or one of another kind."""
-    from models.prediction import PredictionSettings, load_delineator, load_detector
+    from models.prediction import PredictionSettings, detector_of, load_delineator
+    from models.training.model_folder import ModelFolder
 
+    loaded = ModelFolder.load(model)
     return Predictor(
-        load_detector(model, device, precision),
+        detector_of(loaded, device, precision),
         None if delineator is None else load_delineator(delineator, device),
         PredictionSettings(least_score=least_score, most=most, masks=masks),
+        loaded.dataset_digest,
+        loaded.recipe.data.train_splits,
     )
 
 
@@ -102,6 +113,12 @@ def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...], tabl
     chosen = [one for one in dataset.key_slices if not splits or one.split in splits]
     where = f" in {' or '.join(splits)}; there are {splits_text(dataset.key_slices)}" if splits else ""
     finding = Finding(f"{folder} has no key slices{where}", has_gaps=bool(dataset.missing))
+    learnt = [one for one in chosen if one.split in predictor.learnt_splits]
+    if learnt and dataset.digest == predictor.learnt_from:
+        notice(
+            f"the model has learnt from {plural(len(learnt), 'slice')} of these {len(chosen):,}: how well it does there "
+            "says nothing about other patients"
+        )
     with counted(len(chosen), "slice", "looking") as advance:
         for key_slice in chosen:
             advance(1)
@@ -120,28 +137,40 @@ def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...], tabl
 
 
 def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...], query: StudyQuery) -> Finding:
-    """What is found in the studies of an archive, or of files; raises ArchiveError where the archive is away."""
+    """What is found in the studies of an archive, or of files.
+
+    Raises ArchiveError where the archive is away from the start; later what was found until then is kept.
+    """
     import schemas
     from cli.study_volumes import study_volumes
     from dicom_io.opening import ArchiveOpener
-    from models.prediction import on_volume
 
     archive = wiring.folder_settings(settings, paths) if paths else wiring.archive_settings(settings)
     unreadable = frozenset(schemas.load("reasons")["unreadable"]) - HARMLESS | {"image_missing"}
     finding = Finding("no CT series that a model may look at", broken=unreadable)
     with counting_files() as progress, ArchiveOpener(archive, progress) as opener, closing(opener.open()) as opened:
-        for series in study_volumes(opened, query, settings.rules):
-            finding.left_out.update(series.losses())
-            for one in series.volumes:
-                refs = dict(zip(one.volume.images, one.refs, strict=True))
-                with counted(len(one.refs), "slice", "looking") as advance:
-                    found = on_volume(
-                        predictor.detector, one.volume, predictor.settings, predictor.delineator, refs, advance
-                    )
-                finding.add(found, one.volume, {ref: place for place, ref in enumerate(one.refs)})
-                finding.looked_at += len(one.refs)
+        try:
+            for series in study_volumes(opened, query, settings.rules):
+                finding.left_out.update(series.losses())
+                for one in series.volumes:
+                    _look(predictor, one, finding)
+        except ArchiveError as error:
+            if not finding.looked_at:
+                raise
+            finding.away = error
         finding.left_out.update(one.why for one in opened.set_aside())
     return finding
+
+
+def _look(predictor: Predictor, one: StudyVolume, finding: Finding) -> None:
+    """Adds what is found in one volume."""
+    from models.prediction import on_volume
+
+    refs = dict(zip(one.volume.images, one.refs, strict=True))
+    with counted(len(one.refs), "slice", "looking") as advance:
+        found = on_volume(predictor.detector, one.volume, predictor.settings, predictor.delineator, refs, advance)
+    finding.add(found, one.volume, {ref: place for place, ref in enumerate(one.refs)})
+    finding.looked_at += len(one.refs)
 
 
 def draw(finding: Finding, folder: Path) -> int:

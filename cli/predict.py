@@ -105,6 +105,8 @@ def command(
     if pictures is not None:
         notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
     _tell(found, out, output)
+    if found.away is not None:
+        raise found.away  # one line and the exit code of an archive that is away
     return Exit.PARTIAL if found.is_partial else Exit.DONE
 
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from cli import config
 from cli.exits import Exit
-from cli.finding import LONGEST_PICTURES, Finding
+from cli.finding import LONGEST_PICTURES, Finding, Predictor, in_studies
 from cli.main import run
 from dataset_builder.manifest import MANIFEST, manifest_of, to_json
 from deeplesion_miner.detection import Detection
-from deeplesion_miner.types import Box
-from dicom_io.testbed.newcomer import write_newcomer
+from deeplesion_miner.types import Box, StudyQuery
+from dicom_io.testbed.embedded import EmbeddedArchive
+from dicom_io.testbed.identity import StudyIdentity
+from dicom_io.testbed.newcomer import FARID, LESIONS, write_newcomer
+from dicom_io.testbed.series import SeriesPlan, Size, write_series
 from models import recipe as recipes
+from models.detectors.port import Found
+from models.prediction import PredictionSettings
 from models.training import model_folder, registry
 from models.volume import Volume
+
+AXIAL = SeriesPlan("axial", 2, "Abdomen 4.0", 512, 4.0, 32)
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +85,37 @@ def test_pictures_to_be_drawn_do_not_keep_whole_volumes_in_memory() -> None:
         finding.add((Detection("7", box, number / 100, "model"),), volume, {str(at): at for at in range(40)})
         assert not any(np.shares_memory(volume.hu, pixels) for pixels in finding.pixels.values())
     assert sorted(finding.pixels) == list(range(2, LONGEST_PICTURES + 2)), "the surest"
+
+
+class TakesTheArchiveAway:
+    """A detector during whose first look the archive goes down."""
+
+    model_id = "untidy"
+
+    def __init__(self, archive: EmbeddedArchive) -> None:
+        self.archive = archive
+
+    def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
+        self.archive.__exit__(None, None, None)
+        return tuple(Found(np.array([[9.0, 9, 19, 19]]), np.array([0.9]), np.full((1, 4, 2), np.nan)) for _ in indices)
+
+
+def test_what_was_found_before_the_archive_went_away_is_kept(tmp_path: Path) -> None:
+    for number in (0, 1):
+        study = StudyIdentity(FARID, number, "20240318", "101500", f"newcomer/{number}")
+        write_series(study, AXIAL, LESIONS, Size(True), tmp_path / "files" / str(number))
+    archive = EmbeddedArchive(tmp_path / "files").__enter__()
+    settings = config.load({}, None, {}).settings
+    settings = replace(
+        settings,
+        archive=replace(settings.archive, address=archive.address),
+        run=replace(settings.run, work=tmp_path / "work"),
+    )
+    predictor = Predictor(TakesTheArchiveAway(archive), None, PredictionSettings(masks=False))
+    found = in_studies(predictor, settings, (), StudyQuery(measured=False))
+    assert len(found.detections) == 1
+    assert found.looked_at == 12
+    assert found.away is not None
 
 
 def test_a_study_of_which_every_image_is_broken_is_partial_and_says_so(
