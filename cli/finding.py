@@ -40,9 +40,9 @@ class Predictor:
     detector: Detector
     delineator: Delineator | None
     settings: PredictionSettings
-    learnt_from: str
+    learnt_from: str = ""
     """Digest of the dataset that the detector was trained on."""
-    learnt_splits: tuple[str, ...]
+    learnt_splits: tuple[str, ...] = ()
     """Its splits that were trained on."""
 
 
@@ -116,8 +116,8 @@ def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...], tabl
     learnt = [one for one in chosen if one.split in predictor.learnt_splits]
     if learnt and dataset.digest == predictor.learnt_from:
         notice(
-            f"the model has learnt from {plural(len(learnt), 'slice')} of these {len(chosen):,}: how well it does there "
-            "says nothing about other patients"
+            f"the model has learnt from {plural(len(learnt), 'slice')} of these {len(chosen):,}: how well it does "
+            "there says nothing about other patients"
         )
     with counted(len(chosen), "slice", "looking") as advance:
         for key_slice in chosen:

@@ -55,10 +55,14 @@ DETECTORS = ("lesionnet", "seed")
 
 def load_detector(path: Path, device: str = "auto", precision: str = "auto") -> Detector:
     """The detector of a model folder. ConfigError for a folder that holds none."""
-    model = ModelFolder.load(path)
+    return detector_of(ModelFolder.load(path), device, precision)
+
+
+def detector_of(model: ModelFolder, device: str = "auto", precision: str = "auto") -> Detector:
+    """The detector of a model that was loaded. ConfigError for one that does not detect."""
     if model.recipe.kind not in DETECTORS:
         raise ConfigError(
-            f"{path}: a model of kind {model.recipe.kind!r} does not detect; name a {' or '.join(DETECTORS)}"
+            f"{model.path}: a model of kind {model.recipe.kind!r} does not detect; name a {' or '.join(DETECTORS)}"
         )
     where = pick_device(device)
     detector: Detector = registry.user(model, str(where), pick_precision(precision, where))

@@ -29,6 +29,7 @@ def test_a_dataset_is_predicted_key_slice_by_key_slice(demo: Demo, mine: Mine, t
     assert {one.image for one in detections} <= key_slices
     assert [record["score"] for record in answer.records] == sorted((one.score for one in detections), reverse=True)
     assert answer.records[0]["score"] > 0.3
+    assert f"learnt from {len(key_slices)} slices of these {len(key_slices)}" in answer.err
 
 
 @pytest.mark.slow
