@@ -111,7 +111,7 @@ def test_what_was_found_before_the_archive_went_away_is_kept(tmp_path: Path) -> 
         archive=replace(settings.archive, address=archive.address),
         run=replace(settings.run, work=tmp_path / "work"),
     )
-    predictor = Predictor(TakesTheArchiveAway(archive), None, PredictionSettings(masks=False))
+    predictor = Predictor(TakesTheArchiveAway(archive), None, PredictionSettings(masks=False), "", ())
     found = in_studies(predictor, settings, (), StudyQuery(measured=False))
     assert len(found.detections) == 1
     assert found.looked_at == 12
