@@ -50,11 +50,15 @@ def load_regressor(path: Path, device: str = "auto") -> BodyPartRegressor:
 
 
 def place_dataset(regressor: BodyPartRegressor, folder: DatasetFolder) -> Iterator[PlacedRange]:
-    """Each range of slices that holds key slices, once, sorted by series."""
-    ranges: dict[tuple[str, tuple[int, int]], list[KeySlice]] = {}
+    """Each range of slices that holds key slices, once, sorted by series.
+
+    Where the slice interval is unknown each key slice is placed alone.
+    """
+    ranges: dict[tuple[str, tuple[int, int], str], list[KeySlice]] = {}
     for key_slice in folder.key_slices:
-        ranges.setdefault((key_slice.series, key_slice.slice_range), []).append(key_slice)
-    for (series, slices), key_slices in sorted(ranges.items()):
+        alone = key_slice.file_name if math.isnan(key_slice.slice_interval_mm) else ""
+        ranges.setdefault((key_slice.series, key_slice.slice_range, alone), []).append(key_slice)
+    for (series, slices, _), key_slices in sorted(ranges.items()):
         volume, _ = folder.volume(key_slices[0], math.inf)
         placement = regressor.place(volume)
         at = {name: index for index, name in enumerate(volume.images)}

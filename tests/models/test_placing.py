@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from reading_folders import flat, lesion, mined, series
+from reading_folders import flat, lesion, mined, series, write_nih
 
 from deeplesion_miner.errors import ConfigError
 from models.body_part.frames import Frames
@@ -52,6 +52,15 @@ def test_every_mark_gets_the_height_of_its_own_slice(folder: DatasetFolder, tmp_
     assert tuple(rows[0]) == COLUMNS
     assert {row["mark_id"] for row in rows} == {mark.mark_id for one in folder.key_slices for mark in one.marks}
     assert [float(row["location_z"]) for row in rows] == pytest.approx([heights[5], heights[15]], abs=1e-5)
+
+
+def test_key_slices_of_a_series_of_unknown_interval_are_placed_one_by_one(tmp_path: Path) -> None:
+    one = series(lesion(key=5, slice_interval_mm=None), lesion(key=15, number=2, slice_interval_mm=None),
+                 numbers=range(1, 22), picture=flat)  # fmt: skip
+    folder = DatasetFolder.open(write_nih(tmp_path / "dataset", one))
+    placed = list(place_dataset(Straight(), folder))  # type: ignore[arg-type]
+    assert [[key.slice_number for key in one.key_slices] for one in placed] == [[5], [15]]
+    assert {finding for one in placed for finding in one.findings} == {Finding.TOO_SHORT}
 
 
 def test_slices_that_run_the_wrong_way_are_named(folder: DatasetFolder, tmp_path: Path) -> None:
