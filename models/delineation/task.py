@@ -18,11 +18,12 @@ from models.delineation.unet import UNet, View, label, picture
 from models.delineation.walk import lesion_of, walk, walk_grid
 from models.marks import KeySlice
 from models.reading.folder import DatasetFolder
+from models.reading.order import numbers_of
 from models.recipe import Recipe
 from models.training.task import Batch
 
-ORDER, SAMPLE, VALIDATION = 0, 1, 2
-"""Streams of random numbers below a seed: the order of an epoch, one sample, one mark of the validation."""
+SAMPLE, VALIDATION = 1, 2
+"""Streams of random numbers below a seed: one sample, one mark of the validation. `order.ORDER` is another."""
 REMEMBERED = 4096
 """Marks whose pixels and mask stay in memory: about 30 kB each."""
 TEACHERS = ("grabcut", "walk")
@@ -140,12 +141,7 @@ class DelineatorTask:
                 f"{self._dataset.path}: no mark with two axes in split {' or '.join(self._recipe.data.train_splits)}; "
                 "name other splits in the recipe (data.train_splits) or mine more patients"
             )
-        places = range(step * batch, (step + 1) * batch)
-        orders = {
-            epoch: np.random.default_rng([self._recipe.training.seed, ORDER, epoch]).permutation(count)
-            for epoch in {place // count for place in places}
-        }
-        return tuple(self._training[int(orders[place // count][place % count])] for place in places)
+        return tuple(self._training[number] for number in numbers_of(count, batch, step, self._recipe.training.seed))
 
     def _marked(self, key_slice: KeySlice, number: int) -> Marked:
         name = (key_slice.file_name, number)

@@ -22,12 +22,13 @@ from models.marks import KeySlice, Mark
 from models.reading import augmentation
 from models.reading.folder import DatasetFolder
 from models.reading.grid import Grid
+from models.reading.order import numbers_of
 from models.reading.stack import PUBLIC, of_folder, whole_slices
 from models.reading.targets import MaskSource, Targets, targets
 from models.recipe import Recipe
 
-ORDER, SAMPLE = 0, 1
-"""Streams of random numbers below a seed: the order of an epoch, one sample."""
+SAMPLE = 1
+"""Stream of random numbers below a seed: one sample. `order.ORDER` is another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,12 +122,7 @@ class Samples:
                 f"{self._folder.path}: no marked key slice in split {' or '.join(self._splits)}; "
                 "name other splits in the recipe (data.train_splits) or mine more patients"
             )
-        places = range(step * batch, (step + 1) * batch)
-        orders = {
-            epoch: np.random.default_rng([self._recipe.training.seed, ORDER, epoch]).permutation(count)
-            for epoch in {place // count for place in places}
-        }
-        return tuple(self.key_slices[int(orders[place // count][place % count])] for place in places)
+        return tuple(self.key_slices[number] for number in numbers_of(count, batch, step, self._recipe.training.seed))
 
     def _sample(self, step: int, place: int, key_slice: KeySlice) -> tuple[NDArray[np.float32], Targets]:
         recipe = self._recipe
