@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,9 +80,15 @@ def fit(
         )
         if trained.interrupted or not leads:
             return Fitted(trained, None)
-        model = _write(out, work, recipe, trained, {"digest": dataset.digest, "splits": splits}, onnx)
+        model = _write(out, work, _shipped(recipe), trained, {"digest": dataset.digest, "splits": splits}, onnx)
     shutil.rmtree(work)
     return Fitted(trained, model)
+
+
+def _shipped(recipe: Recipe) -> Recipe:
+    """The recipe without the folders of this machine, which may name people: a model travels."""
+    weights = recipe.model.get("weights")
+    return replace(recipe, model={**recipe.model, "weights": Path(weights).name}) if weights else recipe
 
 
 def _write(

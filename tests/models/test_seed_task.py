@@ -18,7 +18,10 @@ from models.detectors.seed_trunk import Vgg16
 from models.reading.folder import DatasetFolder
 from models.reading.grid import grid_over
 from models.recipe import AugmentationRecipe, DataRecipe, Recipe, TrainingRecipe
+from models.training import registry
+from models.training.fit import fit
 from models.training.loop import train
+from models.training.model_folder import ModelFolder
 from models.volume import Volume
 from tests.models.reading_folders import lesion, mined, series
 
@@ -98,6 +101,20 @@ def test_a_new_model_starts_from_the_weights_that_are_named(dataset: DatasetFold
     # a trained model is filled from its own folder: the file may be gone by then
     (tmp_path / "vgg16.pth").unlink()
     assert isinstance(network(recipe), SeedNetwork)
+
+
+def test_a_model_names_the_weights_that_it_started_from_but_not_where_they_lay(
+    dataset: DatasetFolder, tmp_path: Path
+) -> None:
+    place = tmp_path / "home of dr who"
+    place.mkdir()
+    torch.save(Vgg16(SeedOptions(width=1 / 16)).state_dict(), place / "vgg16.pth")
+    recipe = replace(RECIPE, model={**MODEL, "weights": str(place / "vgg16.pth")})
+    model = fit(dataset, recipe, tmp_path / "model", device="cpu").model
+    assert model is not None
+    assert model.recipe.model["weights"] == "vgg16.pth"
+    assert not [path for path in model.path.rglob("*") if path.is_file() and b"dr who" in path.read_bytes()]
+    assert isinstance(registry.user(ModelFolder.load(model.path)), SeedDetector)
 
 
 def a_volume() -> Volume:
