@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.output import notice, plural
+from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,13 +29,20 @@ def table_option(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def open_dataset(path: Path, table: str | None = None, cache: Path | None = None) -> DatasetFolder:
-    """The dataset in a folder; says how many of its key slices have no picture. ConfigError for a folder that is none.
+    """The dataset in a folder; says how many of its key slices have no picture.
 
-    `table` names a DL_info*.csv in it, `cache` a folder for decoded slices.
+    `table` names a DL_info*.csv in it, `cache` a folder for decoded slices. ConfigError for a folder that is no dataset
+    or holds none of its pictures.
     """
+    from models.reading.contents import IMAGES
     from models.reading.folder import DatasetFolder
 
     folder = DatasetFolder.open(path, table=table, cache=cache)
+    if folder.missing and not folder.key_slices:
+        raise ConfigError(
+            f"{path}: none of its {plural(len(folder.missing), 'key slice')} has a picture, e.g. {IMAGES}/"
+            f"{folder.missing[0]}; put the pictures into {path / IMAGES}"
+        )
     if folder.missing:
         marks = plural(folder.missing_marks, "mark")
         notice(

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EXAMPLE = """
 mine train --recipes                                    # what can be trained
+mine train --show-recipe > my-recipe.toml               # a file to change
 mine train dataset --out model                          # five CPU minutes; goes on if it was stopped before
 mine train dataset --recipe lesionnet-xs-9 --with training.steps=100 --out quick
 mine train /data/DeepLesion --recipe my-recipe.toml --out model --device cuda --loaders 8
@@ -66,6 +67,7 @@ DEFAULT_RECIPE = "lesionnet-s-9"
 @click.option("--resume/--fresh", default=True, show_default=True, help="Go on where it was stopped, or start anew.")
 @click.option("--exact", is_flag=True, help="Refuse to go on where the last bits could differ (other torch, CPU ...).")
 @click.option("--onnx", is_flag=True, help="Write the model as ONNX, too, and compare it with torch.")
+@click.option("--show-recipe", is_flag=True, help="Show the recipe with every value, as TOML, and train nothing.")
 @click.option("--recipes", "list_recipes", is_flag=True, help="List the recipes that come with mine.")
 def command(
     configuration: Configuration,
@@ -76,6 +78,7 @@ def command(
     changes: tuple[str, ...],
     seed: int | None,
     weights: Path | None,
+    show_recipe: bool,
     list_recipes: bool,
     **how: Any,
 ) -> Exit:
@@ -89,7 +92,7 @@ def command(
     """
     if list_recipes:
         return _list_recipes(output)
-    if dataset is None:
+    if dataset is None and not show_recipe:
         raise click.UsageError("name the dataset to train on, or list the recipes by --recipes")
     from models import recipe as recipes
 
@@ -98,7 +101,11 @@ def command(
         overrides.append(f"training.seed={seed}")
     if weights is not None:
         overrides.append(f"model.weights='{weights}'")
-    return _train(output, dataset, recipes.load(recipe_name, overrides), out, **how)
+    recipe = recipes.load(recipe_name, overrides)
+    if show_recipe or dataset is None:
+        output.record("recipe", recipe.to_json(), recipe.to_toml().rstrip())
+        return Exit.DONE
+    return _train(output, dataset, recipe, out, **how)
 
 
 def _train(

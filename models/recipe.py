@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -168,6 +169,16 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """The recipe as plain values, for model folders and checkpoints; `from_json` reads it."""
         return asdict(self)
+
+    def to_toml(self) -> str:
+        """The recipe with every value as TOML, to make a file of one's own from; the file's name is then its name."""
+        plain = self.to_json()
+        sections = [name for name, value in plain.items() if isinstance(value, Mapping)]
+        lines = [f"{name} = {json.dumps(plain[name])}" for name in plain if name not in (*sections, "name")]
+        for section in sections:
+            values = [f"{name} = {json.dumps(value)}" for name, value in plain[section].items()]
+            lines += ["", f"[{section}]", *values]
+        return "\n".join(lines) + "\n"
 
 
 def names() -> tuple[str, ...]:

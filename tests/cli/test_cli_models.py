@@ -78,8 +78,13 @@ def test_what_cannot_be_asked_for_is_said_in_one_line(
     assert len(answer.err.strip().splitlines()) == 1
 
 
-def test_a_split_that_is_not_there_is_answered_with_those_that_are(demo: Demo, mine: Mine) -> None:
-    answer = mine("predict", demo.folder / "model", demo.dataset, "--split", "test")
+def test_a_split_that_is_not_there_is_answered_with_those_that_are(demo: Demo, mine: Mine, tmp_path: Path) -> None:
+    (tmp_path / "all_train").mkdir()
+    (tmp_path / "all_train" / "Images_png").symlink_to(demo.dataset / "Images_png")
+    header, *rows = (demo.dataset / "DL_info.csv").read_text().splitlines()
+    in_train = [f"{row.rpartition(',')[0]},1" for row in rows]
+    (tmp_path / "all_train" / "DL_info.csv").write_text("\n".join([header, *in_train]) + "\n")
+    answer = mine("predict", demo.folder / "model", "all_train", "--split", "test")
     assert answer.code == Exit.NOTHING_MATCHED
     assert "no key slices in test; there are train (" in answer.err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import time
@@ -130,6 +131,15 @@ def test_recipes_are_listed_with_what_they_are(mine: Mine) -> None:
     assert all(record["meaning"] for record in answer.records)
 
 
+def test_a_recipe_is_shown_whole_as_a_file_to_start_from(mine: Mine, tmp_path: Path) -> None:
+    answer = mine("train", "--show-recipe", "--recipe", "lesionnet-xs-9", "--with", "training.steps=7")
+    assert answer.code == 0
+    (tmp_path / "own.toml").write_text(answer.out)
+    again = mine("train", "--show-recipe", "--recipe", "own.toml")
+    assert again.out == answer.out
+    assert "steps = 7" in answer.out
+
+
 def test_a_command_without_a_dataset_says_what_is_missing(mine: Mine) -> None:
     answer = mine("train")
     assert answer.code == 2
@@ -174,4 +184,9 @@ def test_another_table_is_learnt_from_and_marks_without_a_picture_are_told(in_pa
     assert "--table" in answer.err
     answer = mine("train", in_part, "--table", "DL_info_mine.csv", "--with", "data.train_splits=['autumn']")
     assert "without a picture left out, e.g. 000001_01_01/" in answer.err
-    assert "there are train (" in answer.err
+    assert "to train on; there are " in answer.err
+    shutil.rmtree(in_part / "Images_png")
+    answer = mine("train", in_part, "--table", "DL_info_mine.csv")
+    assert answer.code == 2
+    assert "none of its" in answer.err
+    assert len(answer.err.strip().splitlines()) == 1

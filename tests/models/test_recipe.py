@@ -65,6 +65,14 @@ def test_a_recipe_can_be_a_file_of_ones_own(tmp_path: Path) -> None:
     assert (read.name, read.training.steps) == ("mine", 7)
 
 
+@pytest.mark.parametrize("name", recipe.names())
+def test_a_recipe_comes_back_from_its_own_toml(name: str, tmp_path: Path) -> None:
+    read = recipe.load(name, ["training.learning_rate=1e-7", "data.slice_offsets_mm=[-2.5, 0]"])
+    path = tmp_path / f"{name}.toml"
+    path.write_text(read.to_toml())
+    assert recipe.load(str(path)) == read
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"absent\.toml: no such recipe file"):
         recipe.load(str(tmp_path / "absent.toml"))
