@@ -65,8 +65,10 @@ def train_and_look(configuration: Configuration, output: Output, out: Path, smal
     hits = _hits(found, newcomer)
     others = len(found.detections) - hits
     there, elsewhere = plural(len(newcomer.lesions), "lesion"), plural(others, "other place")
-    text = f"found {hits} of the {there} that are there and {elsewhere}; {plural(drawn, 'picture')}, the surest first, "
+    text = (
+        f"found {hits} of the {there} that are there and {elsewhere}; {plural(drawn, 'picture')}, the surest first, "
         f"in {out / 'findings'}"
+    )
     values = {"lesions": len(newcomer.lesions), "found": hits, "others": others, "pictures": out / "findings"}
     output.record("findings", values, text)
 
