@@ -93,6 +93,7 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Runs `mine` and returns its exit code; every foreseen error is one line on stderr."""
     invocation = Invocation()
+    goes_on = not RESUMABLE.isdisjoint(arguments[:1])
     # basicConfig, which -v asks for, does nothing where the root has a handler: ours sits on the libraries.
     quiet = logging.NullHandler()
     for library in LIBRARIES:
@@ -104,8 +105,8 @@ def run(arguments: list[str]) -> int:
         error.show()
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
-        kept = "nothing that was done is lost: " if arguments and arguments[0] in RESUMABLE else ""
-        notice(f"interrupted; {kept}run the same command again{' to go on' if kept else ''}")
+        kept, on = ("nothing that was done is lost: ", " to go on") if goes_on else ("", "")
+        notice(f"interrupted; {kept}run the same command again{on}")
         return Exit.INTERRUPTED
     except BrokenPipeError:
         # Who read our output has gone; Python must not fail again when it flushes.
@@ -122,15 +123,16 @@ def run(arguments: list[str]) -> int:
     except (MinerError, OSError) as error:
         if invocation.verbose:
             traceback.print_exc()
-        notice(f"mine: {error}{_advice(error)}")
+        notice(f"mine: {error}{_advice(error, goes_on)}")
         return of_error(error) if isinstance(error, MinerError) else Exit.FAILED
     finally:
         logging.captureWarnings(False)
     return int(code or 0)
 
 
-def _advice(error: Exception) -> str:
+def _advice(error: Exception, goes_on: bool) -> str:
     """What to do where the disk is full; other errors say it themselves."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "; free some space where --work and --out lie and run the same command again: what was done is kept"
+        kept = ": what was done is kept" if goes_on else ""
+        return f"; free some space where --work and --out lie and run the same command again{kept}"
     return ""

@@ -180,6 +180,7 @@ def test_a_full_disk_is_one_line_with_what_to_do(mine: Mine, demo: Demo) -> None
     (line,) = answer.err.splitlines()
     assert "No space left on device" in line
     assert "free some space where --work and --out lie" in line
+    assert "is kept" not in line  # a drawing starts anew
 
 
 def first_lesion_id(mine: Mine, demo: Demo) -> str:
