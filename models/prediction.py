@@ -154,7 +154,7 @@ class _Slice:
     def detection(self, found: Found, row: int, masks: bool, delineator: Delineator | None) -> Detection:
         """One row of what was found, measured."""
         box = Box(*found.boxes_px[row].tolist())
-        ends = _ends(found, row)
+        ends = _ends(found, row, self.volume)
         plain = Detection(self.names[self.index], box, float(found.scores[row]), self.model_id)
         if not masks or not self._is_on_slice(ends):
             return _measured(plain, *_segments(ends), self.volume)
@@ -169,17 +169,20 @@ class _Slice:
 
     def reach_mm(self, found: Found) -> float:
         """How far from this slice delineating what was found looks; 0 where nothing was."""
-        return max((reach_mm(self.volume, _ends(found, row)) for row in range(len(found.scores))), default=0.0)
+        rows = range(len(found.scores))
+        return max((reach_mm(self.volume, _ends(found, row, self.volume)) for row in rows), default=0.0)
 
     def _is_on_slice(self, ends: NDArray[np.float64]) -> bool:
         """Whether the ellipse of the ends holds a pixel: a detection may reach over the edge."""
         return bool(ellipse_mask(ends, *self.volume.hu.shape[1:]).any())
 
 
-def _ends(found: Found, row: int) -> NDArray[np.float64]:
-    """(4, 2) the axes of one row, or those of its box where they are not believed."""
+def _ends(found: Found, row: int, volume: Volume) -> NDArray[np.float64]:
+    """(4, 2) the axes of one row, or those of its box where they are not believed; the longer one in mm first."""
     box = Box(*found.boxes_px[row].tolist())
-    return found.ends_px[row] if _fit(found.ends_px[row], box) else inscribed_ends(box)
+    ends = found.ends_px[row] if _fit(found.ends_px[row], box) else inscribed_ends(box)
+    long_mm, short_mm = (_length_mm(axis, volume) for axis in _segments(ends))
+    return ends if long_mm >= short_mm else ends[[2, 3, 0, 1]]
 
 
 def _fit(ends: NDArray[np.float64], box: Box) -> bool:
@@ -202,7 +205,7 @@ def _measured(detection: Detection, long_axis: Segment, short_axis: Segment, vol
 
 
 def inscribed_ends(box: Box) -> NDArray[np.float64]:
-    """(4, 2) ends of the axes of the ellipse in a box, for detectors that give boxes alone."""
+    """(4, 2) ends of the axes of the ellipse in a box, for detectors without axes; the longer in pixels first."""
     middle_x, middle_y = (box.x_min + box.x_max) / 2, (box.y_min + box.y_max) / 2
     across = [(box.x_min, middle_y), (box.x_max, middle_y)]
     down = [(middle_x, box.y_min), (middle_x, box.y_max)]

@@ -63,6 +63,14 @@ def test_a_planted_lesion_is_found_whole_although_the_marks_are_shaken(contrast_
     assert found.agreement > 0.85
 
 
+def test_axes_are_measured_in_millimetres_whatever_the_pixels_are() -> None:
+    volume, _ = planted(CROSS)
+    narrow = Volume(volume.hu, volume.position_mm, 1.4, 0.7, volume.images)
+    found = delineate(narrow, 12, CROSS)
+    assert found.long_axis_mm == pytest.approx(18 * 1.4, abs=1.5)
+    assert found.short_axis_mm == pytest.approx(24 * 0.7, abs=1.5)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_slices_that_all_but_coincide_do_not_stop_a_prediction(seed: int) -> None:
     noise = np.random.default_rng([seed]).normal(40, 300, (6, SIDE, SIDE)).astype(np.int16)

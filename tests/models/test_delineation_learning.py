@@ -14,6 +14,7 @@ from reading_folders import lesion, series
 
 from deeplesion_miner.errors import ConfigError
 from models import recipe as recipes
+from models.delineation.delineate import delineate
 from models.delineation.delineator import UNetDelineator
 from models.delineation.ellipse import cross_of, ellipse_mask
 from models.delineation.grabcut import GrabCutSettings, cut, grid_around, on_image
@@ -244,6 +245,16 @@ def test_a_marks_mask_for_a_detector_is_nearer_to_the_lesion_than_its_ellipse(da
     true = squared(folders.SIDE)
     assert dice(found.on_plane(*true.shape), true) > dice(ellipse_mask(ENDS, *true.shape), true)
     assert source.mask(key_slice, key_slice.marks[0]) is found
+
+
+def test_a_mask_for_a_detector_is_the_delineation_whatever_the_pixels_are(tmp_path: Path) -> None:
+    dataset = folders.mined(tmp_path, series(lesion(1, spacing_mm=(0.5, 1.25)), picture=with_lesion))
+    (key_slice,) = dataset.key_slices
+    found = DelineatedMasks(dataset).mask(key_slice, key_slice.marks[0])
+    alone = Volume(dataset.hu(key_slice.file_name)[None], np.zeros(1), 1.25, 0.5, ("key",))
+    expected = delineate(alone, 0, key_slice.marks[0].ends_px).mask
+    assert found is not None
+    np.testing.assert_array_equal(found.on_plane(160, 160), expected.on_plane(160, 160))
 
 
 def test_a_length_alone_or_a_mark_off_the_image_has_no_mask_for_a_detector(dataset: DatasetFolder) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from deeplesion_miner.errors import ConfigError
 from models.detectors.decoding import Decoded
 from models.detectors.found_masks import crop_of, lesion_bits, mask_of
+from models.detectors.lesionnet import Maps
 from models.detectors.lesionnet_detector import LesionnetDetector, Plane, found_on, model_of
 from models.reading.grid import grid_over
 from models.recipe import DataRecipe, Recipe
@@ -89,7 +91,30 @@ class TestFound:
         assert crop_of(np.array([2.2, -0.4, 5.0, 3.1])) == (2, -1, 4, 6)
 
 
+class SeesOneLesion(nn.Module):
+    """An ellipse of 16 x 28 mm (across x down) about the middle of the grid."""
+
+    def forward(self, images: torch.Tensor) -> Maps:
+        rows, columns = (side // 4 for side in images.shape[-2:])
+        centre = torch.full((1, 1, rows, columns), -9.0)
+        centre[0, 0, rows // 2, columns // 2] = 5.0
+        cells = torch.tensor([8.0, 14, 8, 14]) / 1.5 / 4
+        x, y = torch.meshgrid(torch.arange(2.0 * columns), torch.arange(2.0 * rows), indexing="xy")
+        x, y = (x - columns - 0.5) * 3.0, (y - rows - 0.5) * 3.0
+        mask = 8 * (1 - (x / 8) ** 2 - (y / 14) ** 2)
+        return Maps(centre, cells[None, :, None, None].expand(1, 4, rows, columns),
+                    torch.zeros(1, 8, rows, columns), mask[None, None])  # fmt: skip
+
+
 class TestDetector:
+    def test_axes_are_those_in_millimetres_where_pixels_are_no_squares(self) -> None:
+        volume = Volume(np.zeros((1, 60, 160), np.int16), np.zeros(1), 2.4, 0.8, ("a",))
+        (found,) = LesionnetDetector(SeesOneLesion(), RECIPE, "id").detect(volume, [0])
+        long_axis, short_axis = found.ends_px[0].reshape(2, 2, 2)
+        lengths = [np.hypot(*((axis[1] - axis[0]) * [0.8, 2.4])) for axis in (long_axis, short_axis)]
+        assert lengths == pytest.approx([28, 16], abs=3)
+        assert abs(long_axis[1, 1] - long_axis[0, 1]) * 2.4 > 24, "it runs from row to row"
+
     def test_each_slice_gets_an_answer_with_boxes_on_the_slice(self) -> None:
         volume = a_volume()
         volume.hu[1, 20:40, 30:50] = 60

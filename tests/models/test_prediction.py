@@ -103,6 +103,32 @@ def test_without_masks_the_cross_is_the_detectors_or_that_of_the_box() -> None:
     assert detection.long_axis_mm == pytest.approx(14, abs=2)
 
 
+@pytest.mark.parametrize("masks", [False, True])
+@pytest.mark.parametrize("step", [(1, 1), (2, 1), (1, 2)])
+def test_pixels_that_are_no_squares_change_no_length(masks: bool, step: tuple[int, int]) -> None:
+    fine = body_with_a_ball((20, 48, 60), 11.0)
+    rows, columns = step
+    coarse = Volume(
+        fine.hu[:, ::rows, ::columns].copy(), fine.position_mm, float(rows), float(columns), fine.images
+    )  # fmt: skip
+    (detection,) = on_volume(KnowsTheBall(), coarse, PredictionSettings(masks=masks))
+    assert detection.long_axis_mm == pytest.approx(22, abs=2.5)
+    assert detection.short_axis_mm == pytest.approx(22, abs=2.5)
+    if masks:
+        assert detection.volume_mm3 == pytest.approx(4 / 3 * np.pi * 11**3, rel=0.25)
+
+
+def test_the_long_axis_is_the_longer_one_in_millimetres() -> None:
+    tall = Volume(np.full((1, 60, 60), LESION_HU, np.int16), np.zeros(1), 2.0, 1.0, ("1",))
+
+    class Wide(KnowsTheBall):
+        def _on(self, hu: np.ndarray) -> Found:
+            return Found(np.array([[10.0, 10, 30, 25]]), np.array([0.9]), np.full((1, 4, 2), np.nan))
+
+    (detection,) = on_volume(Wide(), tall, PredictionSettings(masks=False))
+    assert (detection.long_axis_mm, detection.short_axis_mm) == (30, 20)
+
+
 def test_axes_that_span_another_box_than_the_detections_are_not_believed() -> None:
     volume = body_with_a_ball((20, 50, 60), 10.0)
 
