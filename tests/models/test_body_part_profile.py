@@ -52,6 +52,13 @@ def test_the_profile_does_not_depend_on_the_pixel_spacing() -> None:
     assert frames(fine).profile == pytest.approx(frames(coarse).profile)
 
 
+def test_pixels_that_are_no_squares_change_no_size() -> None:
+    hu = np.full((1, 60, 160), -1000, np.int16)
+    hu[:, 10:50, 30:130] = 40
+    known = numbers(Volume(hu, np.zeros(1), 5.0, 2.5, ("a",)))
+    assert (known["width_cm"], known["height_cm"]) == pytest.approx((25.0, 20.0), abs=0.6)
+
+
 def test_an_arm_and_a_thin_table_are_not_the_body() -> None:
     alone = frames(slab(BODY))
     beside = frames(slab({**BODY, (40, 60, 2, 16): 50, (84, 87, 0, 120): 200}))

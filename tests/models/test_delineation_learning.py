@@ -224,6 +224,16 @@ def test_options_that_there_are_not_are_named(model: dict[str, object]) -> None:
         options(replace(RECIPE, model=model))
 
 
+@pytest.mark.parametrize("spacing_mm", [(0.5, 1.25), (1.25, 0.5)])
+def test_a_picture_shows_the_whole_grid_whatever_the_pixels_are(spacing_mm: tuple[float, float]) -> None:
+    grid = grid_around(cross_of(DISC), *spacing_mm)
+    side = grid.level.shape[0]
+    edges = np.zeros((side, side), np.bool_)
+    edges[: side // 4] = edges[-(side // 4) :] = True
+    assert label(edges, grid, grid).mean() == pytest.approx(0.5, abs=0.03)
+    assert label(edges.T, grid, grid).mean() == pytest.approx(0.5, abs=0.03)
+
+
 def test_the_recipe_that_comes_with_the_tool_builds_a_small_net() -> None:
     parameters = sum(one.numel() for one in network(recipes.load("delineator")).parameters())
     assert 50_000 <= parameters <= 100_000

@@ -101,6 +101,12 @@ class TestMasks:
         assert named(told["3-D"])["size, relative error"].mean.estimate == pytest.approx(-0.5)
         assert named(told["3-D"])["HD95"].mean.estimate == pytest.approx(5.0)  # one slice off, 5 mm apart
 
+    def test_in_space_a_shift_is_told_in_millimetres_of_its_direction(self) -> None:
+        tall = key_slice(2, 10, mark("b", (60, 60)), row_spacing_mm=2.0, col_spacing_mm=0.5)
+        extras = Extras(references=self.references(10, 11))
+        told = evaluated(World((ONE, tall)), [self.masked(2, 10, 11)], extras=extras).masks
+        assert named(told["3-D"])["HD95"].mean.estimate == pytest.approx(2 * 0.5)
+
     def test_an_empty_mask_has_no_distance_and_dice_nought(self) -> None:
         empty = on_mark(TWO, 0, 0.9, mask=PixelMask(0, 0, np.zeros((0, 0), np.bool_)))
         told = named(evaluated(WORLD, [empty], extras=Extras(references=self.references(10))).masks["2-D"])
