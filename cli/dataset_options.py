@@ -1,4 +1,4 @@
-"""Which dataset is learnt from: the options of `train`, `predict` and `evaluate`, and what of it cannot be used."""
+"""Which dataset is meant: the options of `train`, `predict`, `evaluate` and `place`, and what of it cannot be used."""
 
 from __future__ import annotations
 

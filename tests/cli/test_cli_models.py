@@ -6,12 +6,16 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from cli_runs import Demo, Mine
 
 from cli.exits import Exit
 from dicom_io.testbed.embedded import EmbeddedArchive
+from models import recipe as recipes
 from models.predictions_table import read_predictions
 from models.reading.folder import DatasetFolder
+from models.training import registry
+from models.training.model_folder import save
 
 
 def test_the_demo_finds_the_lesions_of_a_patient_whom_nobody_measured(demo: Demo) -> None:
@@ -99,3 +103,18 @@ def test_a_broken_picture_takes_nothing_from_the_other_slices(demo: Demo, mine: 
     seen = {one.image for one in read_predictions(tmp_path / "predictions.parquet")}
     assert first.file_name not in seen
     assert len(seen & {one.file_name for one in others}) > len(others) // 2
+
+
+def test_lesions_of_a_dataset_are_placed_by_a_body_part_model_alone(demo: Demo, mine: Mine, tmp_path: Path) -> None:
+    plan = recipes.load("body-part")
+    torch.manual_seed(0)
+    untrained = registry.network(plan).state_dict()
+    save(tmp_path / "body", plan, untrained, dataset_digest="d", metrics={"validation": {}}, card="card\n")
+    answer = mine("place", "body", demo.dataset, "--json")
+    assert answer.code == Exit.DONE, answer.err
+    assert {record["type"] for record in answer.records} == {"placement"}
+    marks = sum(len(one.marks) for one in DatasetFolder.open(demo.dataset).key_slices)
+    assert len((tmp_path / "heights.csv").read_text().splitlines()) == 1 + marks
+    refused = mine("place", demo.folder / "model", demo.dataset)
+    assert refused.code == Exit.USAGE
+    assert "does not place" in refused.err
