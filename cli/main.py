@@ -77,7 +77,7 @@ class Commands(click.Group):
 @click.command(
     cls=Commands,
     epilog="\b\nThe work: demo | doctor > config > find > run (or import) > status > explain > check > query"
-    "\n          > train > predict > evaluate",
+    "\n          > train > predict > evaluate, place",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": HELP_WIDTH},
 )
 @click.version_option(package_name="deeplesion-miner", prog_name="mine")
