@@ -71,11 +71,11 @@ class LesionnetDetector:
 
 
 def model_of(recipe: Recipe) -> lesionnet.Lesionnet:
-    """A lesionnet as the recipe wants it, with new weights. ConfigError for other options than 'size'."""
+    """A lesionnet as the recipe wants it, with new weights. ConfigError for other options than 'size' and 'masks'."""
     options = dict(recipe.model)
-    size = options.pop("size", None)
+    size, _ = options.pop("size", None), options.pop("masks", None)
     if options:
-        raise ConfigError(f"recipe {recipe.name}: model.{next(iter(options))}: lesionnet knows model.size alone")
+        raise ConfigError(f"recipe {recipe.name}: model.{next(iter(options))}: lesionnet knows model.size and .masks")
     return lesionnet.build(size, inputs.channel_count(len(recipe.data.slice_offsets_mm)))
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from deeplesion_miner.errors import ConfigError
+from models.delineation.mask_source import DelineatedMasks
 from models.detectors import inputs
 from models.detectors.lesionnet import DEEPEST_PX
 from models.detectors.lesionnet_detector import Plane, find, model_of
@@ -25,15 +26,25 @@ from models.recipe import Recipe
 from models.training.task import Batch
 
 HIT_IOU = 0.5
+ELLIPSE, DELINEATED = "ellipse", "delineated"
+"""What the mask head learns (`model.masks`): the quarter ellipses of each cross, or what the image shows of it."""
 
 
 class LesionnetTask:
     """Learning to detect the lesions of a dataset's key slices (`training.task.Task`)."""
 
     def __init__(self, dataset: DatasetFolder, recipe: Recipe, masks: MaskSource | None = None) -> None:
-        """ConfigError for a crop or options that the net cannot take."""
+        """`masks` overrides what the recipe says. ConfigError for a crop or options that the net cannot take.
+
+        Delineated masks far from the ellipse of their cross weigh less (`reading.targets`).
+        """
         if recipe.data.crop_px % DEEPEST_PX:
             raise ConfigError(f"data.crop_px {recipe.data.crop_px}: lesionnet takes multiples of {DEEPEST_PX}")
+        learnt = recipe.model.get("masks", ELLIPSE)
+        if learnt not in (ELLIPSE, DELINEATED):
+            raise ConfigError(f"model.masks {learnt!r}: write {ELLIPSE!r} or {DELINEATED!r}")
+        if masks is None and learnt == DELINEATED:
+            masks = DelineatedMasks(dataset)
         self._recipe = recipe
         self._training = Samples(dataset, recipe, recipe.data.train_splits, masks)
         self._validation = Samples(dataset, recipe, recipe.data.validation_splits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,21 @@ def test_a_batch_holds_channels_and_targets_and_is_a_function_of_its_step(datase
         assert torch.equal(torch.as_tensor(value), torch.as_tensor(again[name]))
     assert not torch.equal(torch.as_tensor(batch["images"]), torch.as_tensor(other["images"]))
     assert task.names(3) == ("000001_01_01/005.png",) * 2
+
+
+def test_the_mask_head_may_learn_what_the_image_shows_of_a_cross(dataset: DatasetFolder) -> None:
+    delineated = replace(RECIPE, model={"size": "XS", "masks": "delineated"})
+    plain, shown = (LesionnetTask(dataset, one).batch(0) for one in (RECIPE, delineated))
+    for name in ("images", "centre", "sides"):
+        assert torch.equal(torch.as_tensor(plain[name]), torch.as_tensor(shown[name]))
+    ellipse, seen = torch.as_tensor(plain["mask"]), torch.as_tensor(shown["mask"])
+    assert not torch.equal(ellipse, seen)
+    assert 2 * torch.minimum(ellipse, seen).sum() / (ellipse.sum() + seen.sum()) > 0.8
+
+
+def test_masks_of_another_kind_are_refused(dataset: DatasetFolder) -> None:
+    with pytest.raises(ConfigError, match=r"model\.masks 'drawn'"):
+        LesionnetTask(dataset, replace(RECIPE, model={"size": "XS", "masks": "drawn"}))
 
 
 def test_a_few_steps_find_the_lesion_of_a_patient_that_was_not_trained_on(dataset: DatasetFolder) -> None:
