@@ -34,6 +34,8 @@ DRAWS = Draws(seed=0, replicates=2000)
 SIZE_EDGES_MM = (12.0, 20.0)
 SHOWN = (0.5, 1.0, 2.0, 4.0, 8.0)
 PAGE = Path("docs/experiments/detection.md")
+MEANING = Path(__file__).with_name("detection.md.in")
+"""What people made of the figures: the end of the page."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +210,8 @@ def _range(interval: Interval) -> str:
 # --- page ------------------------------------------------------------------------------------------------
 
 
-def page(corpus: Path, out: Path) -> str:
-    """The whole page as Markdown."""
+def page(corpus: Path, out: Path, trained_at: str) -> str:
+    """The whole page as Markdown; `trained_at` is the commit whose code trained."""
     field = Field.open(corpus)
     folders = sorted(path.parent for path in out.glob("*/run.json"))
     groups: dict[str, list[Scored]] = {}
@@ -224,7 +226,7 @@ def page(corpus: Path, out: Path) -> str:
         [
             "# Detection on synthetic lesions in real CT",
             "",
-            f"Made on {date.today()} at commit {commit} by",
+            f"Made on {date.today()} by the commands below; trained at commit {trained_at or commit}, counted at {commit}.",
             "",
             "```",
             "python -m tests.experiments.corpus CORPUS",
@@ -288,8 +290,11 @@ def main() -> None:
     parser.add_argument("corpus", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--trained-at", default="", help="commit that trained, where it is not this one")
     given = parser.parse_args()
-    given.page.write_text(page(given.corpus, given.out), encoding="utf-8")
+    meaning = [MEANING.read_text(encoding="utf-8")] if MEANING.exists() else []
+    text = "\n".join([page(given.corpus, given.out, given.trained_at), *meaning])
+    given.page.write_text(text, encoding="utf-8")
     print(given.page)
 
 
