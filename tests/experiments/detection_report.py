@@ -226,7 +226,7 @@ def page(corpus: Path, out: Path, trained_at: str) -> str:
         [
             "# Detection on synthetic lesions in real CT",
             "",
-            f"Made on {date.today()} by the commands below; trained at commit {trained_at or commit}, counted at {commit}.",
+            f"Made on {date.today()} as below; trained at commit {trained_at or commit}, counted at {commit}.",
             "",
             "```",
             "python -m tests.experiments.corpus CORPUS",
