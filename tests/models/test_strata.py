@@ -10,7 +10,16 @@ from hypothesis import assume, given, settings
 from models.evaluation.froc import count, curve, pool
 from models.evaluation.froc_reading import sensitivity_at
 from models.evaluation.overlap import Space
-from models.evaluation.strata import Annotation, apart, by_overlap, by_size, by_slice_interval, by_type, by_word, stratified
+from models.evaluation.strata import (
+    Annotation,
+    apart,
+    by_overlap,
+    by_size,
+    by_slice_interval,
+    by_type,
+    by_word,
+    stratified,
+)
 
 SMALL, LARGE = [10.0, 10.0, 14.0, 14.0], [50.0, 50.0, 99.0, 99.0]
 ASKED = (0.0, 0.25, 0.5, 1.0, 2.0, 8.0)
