@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +72,7 @@ class LesionnetTask:
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """FROC at IoU >= 0.5 on the whole key slices of the validation splits; {} where there are none."""
-        key_slices = self._validation.key_slices
-        if not key_slices:
-            return {}
-        training = model.training
-        model.eval()
-        found = [self._find(model, one) for one in key_slices]
-        model.train(training)
-        return froc_figures(key_slices, found)
+        return validated(model, self._validation.key_slices, self._find)
 
     def _find(self, model: nn.Module, key_slice: KeySlice) -> Found:
         whole = self._validation.whole(key_slice)
@@ -87,6 +80,19 @@ class LesionnetTask:
         plane = Plane(key_slice.rows, key_slice.columns, *spacing_mm, whole.grid)
         weights = next(model.parameters())
         return find(model, whole.hu, whole.key_index, plane, weights.device, weights.dtype)
+
+
+def validated(
+    model: nn.Module, key_slices: tuple[KeySlice, ...], find_on: Callable[[nn.Module, KeySlice], Found]
+) -> dict[str, float]:
+    """`froc_figures` of a model in evaluation mode; {} where there are no key slices. Leaves the mode as it was."""
+    if not key_slices:
+        return {}
+    training = model.training
+    model.eval()
+    found = [find_on(model, one) for one in key_slices]
+    model.train(training)
+    return froc_figures(key_slices, found)
 
 
 def froc_figures(key_slices: tuple[KeySlice, ...], found: list[Found]) -> dict[str, float]:

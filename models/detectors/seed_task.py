@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deeplesion_miner.errors import ConfigError
 from models.detectors import inputs, seed_options
-from models.detectors.lesionnet_task import froc_figures
+from models.detectors.lesionnet_task import validated
 from models.detectors.port import Found
 from models.detectors.seed_detector import find
 from models.detectors.seed_losses import losses
@@ -58,14 +58,7 @@ class SeedTask:
 
     def validate(self, model: nn.Module) -> Mapping[str, float]:
         """FROC at IoU >= 0.5 on the whole key slices of the validation splits; {} where there are none."""
-        key_slices = self._validation.key_slices
-        if not key_slices:
-            return {}
-        training = model.training
-        model.eval()
-        found = [self._find(model, one) for one in key_slices]
-        model.train(training)
-        return froc_figures(key_slices, found)
+        return validated(model, self._validation.key_slices, self._find)
 
     def _find(self, model: nn.Module, key_slice: KeySlice) -> Found:
         whole = self._validation.whole(key_slice)
