@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -15,6 +16,8 @@ from models.training.environment import pick_device
 
 TIME_OUT = timedelta(hours=2)
 """Of the processes that wait while the first one validates."""
+LOOPBACK_NAMES = ("127.0.0.1", "::1", "localhost")
+LOOPBACK_INTERFACES = ("lo", "lo0")
 
 T = TypeVar("T")
 
@@ -69,6 +72,20 @@ def join(device: str) -> World:
     if picked.type == "cuda":
         torch.cuda.set_device(picked)
     if not dist.is_initialized():
+        stay_on_this_machine()
         dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=TIME_OUT)
         atexit.register(dist.destroy_process_group)
     return World(dist.get_rank(), size, picked)
+
+
+def stay_on_this_machine() -> None:
+    """Lets gloo talk over the loopback interface where the leading process is reached by it.
+
+    By itself gloo binds to what the host's own name resolves to: nothing at all, or an address out of reach, on
+    many a container.
+    """
+    if os.environ.get("MASTER_ADDR") not in LOOPBACK_NAMES:
+        return
+    for _, name in socket.if_nameindex():
+        if name in LOOPBACK_INTERFACES:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
