@@ -187,6 +187,10 @@ class TransportArchive:
             else:
                 yield from pixels.decode_frames(dataset, frames)
 
+    def file(self, sop_instance_uid: str) -> Path | None:
+        """The file of an object that `headers` has brought into reach; None where it was not delivered."""
+        return self._objects.path(sop_instance_uid)
+
     # --- reach and counts ---
 
     def _bring(self, study_instance_uid: str, series_instance_uid: str, uids: Iterable[str]) -> None:

@@ -52,9 +52,10 @@ def test_the_core_knows_numpy_and_the_standard_library_only() -> None:
     assert {path: imported(tree) - allowed for path, tree in core.items() if imported(tree) - allowed} == {}
 
 
-def test_sql_lives_in_the_ledger_only() -> None:
+def test_sql_lives_where_state_is_kept_only() -> None:
+    keepers = ("dataset_builder/ledger", "dicom_io/outbox", "dicom_io/node/journal")
     using = {path for path, tree in modules().items() if "sqlite3" in imported(tree)}
-    assert {path for path in using if not path.startswith("dataset_builder/ledger")} == set()
+    assert {path for path in using if not path.startswith(keepers)} == set()
 
 
 def test_dicom_libraries_are_known_to_dicom_io_only() -> None:

@@ -1,0 +1,174 @@
+"""What goes back to an archive: lesions with their measurements and masks, and who measured them.
+
+Made from a model's detections or from mined bookmarks; emitters turn a `Result` into DICOM objects. Identified side.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import schemas
+from deeplesion_miner.detection import Detection, PixelMask
+from deeplesion_miner.types import Box, Code, ImageRef, Kept, Segment
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who measured: an algorithm, or the person whose bookmark was mined."""
+
+    name: str
+    """Of the algorithm; of a mined bookmark the reader as the archive names them, or ''."""
+    version: str = ""
+    manufacturer: str = ""
+    is_algorithm: bool = True
+    parameters: tuple[tuple[str, str], ...] = ()
+    """Names and values that the result depends on, e.g. the digest of the model's weights."""
+
+
+@dataclass(frozen=True)
+class ObjectRef:
+    """A DICOM object that a result refers to as a whole."""
+
+    study_instance_uid: str
+    series_instance_uid: str
+    sop_instance_uid: str
+    sop_class_uid: str
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The same lesion in an earlier study."""
+
+    study_date: str
+    """YYYYMMDD."""
+    long_axis_mm: float
+    short_axis_mm: float | None = None
+    report: ObjectRef | None = None
+    """The report that holds it, where there is one."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReportedLesion:
+    """One lesion on its key slice; pixels as (column, row), the first pixel's centre = (0, 0)."""
+
+    key: str
+    """Unique within the result and stable: a bookmark's key, or a detection's number. Written nowhere."""
+    image: ImageRef
+    label: str
+    """What a reader sees: 'Lesion 1', or the mined label."""
+    finding: Code
+    site: Code | None = None
+    lesion_type: Code | None = None
+    score: float | None = None
+    """0 to 1; None for a person's measurement."""
+    long_axis: Segment | None = None
+    short_axis: Segment | None = None
+    box: Box | None = None
+    """Tight."""
+    masks: tuple[tuple[ImageRef, PixelMask], ...] = ()
+    """By slice, from head to feet; one of the key slice alone is a 2-D mask."""
+    volume_mm3: float | None = None
+    tracking_uid: str = ""
+    """Of the lesion through time, where it is known; '' has the emitter derive one."""
+    prior: Prior | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """What one author says of one study. The same content gives the same UIDs, whenever it is emitted."""
+
+    study_instance_uid: str
+    author: Author
+    lesions: tuple[ReportedLesion, ...]
+    made_at: datetime
+    """When it was computed or read: the content's date and time. No part of what UIDs are derived from."""
+    predecessor: ObjectRef | None = None
+    """The report that this one corrects."""
+    response: Code | None = None
+    """RECIST 1.1 response of the patient, against the lesions' priors."""
+
+
+def of_detections(detections: Iterable[Detection], author: Author, made_at: datetime) -> tuple[Result, ...]:
+    """One result a study, by StudyInstanceUID; lesions of a study are numbered by falling score.
+
+    ValueError for a detection on a slice of a dataset: it must come home first.
+    """
+    studies: dict[str, list[Detection]] = defaultdict(list)
+    for one in detections:
+        if isinstance(one.image, str):
+            raise ValueError(f"{one.image} is a slice of a dataset, not an image of an archive")
+        studies[one.image.study_instance_uid].append(one)
+    return tuple(
+        Result(
+            uid,
+            author,
+            tuple(_of_detection(number, one) for number, one in enumerate(_surest_first(found), start=1)),
+            made_at,
+        )
+        for uid, found in sorted(studies.items())
+    )
+
+
+def _surest_first(detections: Iterable[Detection]) -> list[Detection]:
+    return sorted(detections, key=lambda one: (-one.score, one.image, one.box.y_min, one.box.x_min))
+
+
+def _of_detection(number: int, one: Detection) -> ReportedLesion:
+    assert isinstance(one.image, ImageRef)
+    masks = tuple((image, mask) for image, mask in one.volume if isinstance(image, ImageRef))
+    if not masks and one.mask is not None:
+        masks = ((one.image, one.mask),)
+    return ReportedLesion(
+        key=str(number),
+        image=one.image,
+        label=f"Lesion {number}",
+        finding=coded("finding", "lesion"),
+        site=coded("site", one.label) if one.label else None,
+        score=one.score,
+        long_axis=one.long_axis,
+        short_axis=one.short_axis,
+        box=one.box,
+        masks=masks,
+        volume_mm3=one.volume_mm3,
+    )
+
+
+def of_bookmarks(kept: Sequence[Kept], made_at: datetime, software: Author) -> tuple[Result, ...]:
+    """One result a study, by StudyInstanceUID, from the bookmarks that mining kept, in the given order.
+
+    The author of a study's result is its one reader, else `software`, which only passes them on.
+    """
+    studies: dict[str, list[Kept]] = defaultdict(list)
+    for one in kept:
+        studies[one.lesion.header.ref.study_instance_uid].append(one)
+    results = []
+    for uid, found in sorted(studies.items()):
+        readers = {one.bookmark.reader for one in found}
+        reader = readers.pop() if len(readers) == 1 else ""
+        author = Author(reader, is_algorithm=False) if reader else software
+        lesions = tuple(_of_bookmark(number, one) for number, one in enumerate(found, start=1))
+        results.append(Result(uid, author, lesions, made_at))
+    return tuple(results)
+
+
+def _of_bookmark(number: int, one: Kept) -> ReportedLesion:
+    bookmark, lesion = one.bookmark, one.lesion
+    return ReportedLesion(
+        key=bookmark.key,
+        image=lesion.header.ref,
+        label=bookmark.label or f"Lesion {number}",
+        finding=bookmark.finding or coded("finding", "lesion"),
+        site=bookmark.finding_site,
+        long_axis=lesion.long_axis,
+        short_axis=lesion.short_axis,
+        tracking_uid=bookmark.tracking_uid,
+    )
+
+
+def coded(table: str, word: str) -> Code:
+    """The concept of a word of `schemas/emit.toml`. KeyError for a word that the table does not hold."""
+    value, scheme, meaning = schemas.load("emit")[table][word]
+    return Code(value, scheme, meaning)

@@ -1,0 +1,54 @@
+"""UIDs of what we write: the same result is the same object, whenever and wherever it is emitted."""
+
+from __future__ import annotations
+
+import hashlib
+
+from deeplesion_miner.results import ReportedLesion, Result
+
+
+def derived_uid(*parts: str) -> str:
+    """A UID below 2.25 (PS3.5 B.2) from the first 128 bits of the sha256 of the parts, each with its length."""
+    digest = hashlib.sha256()
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogateescape")
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return f"2.25.{int.from_bytes(digest.digest()[:16], 'big')}"
+
+
+def content_digest(result: Result) -> str:
+    """Hex sha256 over all that a result says, without the time at which it was made."""
+    author = result.author
+    parts = [
+        result.study_instance_uid,
+        repr((author.name, author.version, author.manufacturer, author.is_algorithm, author.parameters)),
+        repr(result.predecessor),
+        repr(result.response),
+        *(_content(one) for one in result.lesions),
+    ]
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _content(one: ReportedLesion) -> str:
+    masks = [
+        (image, mask.first_column, mask.first_row, mask.bits.shape, hashlib.sha256(mask.bits.tobytes()).hexdigest())
+        for image, mask in one.masks
+    ]
+    drawn = (one.image, one.long_axis, one.short_axis, one.box, one.volume_mm3)
+    said = (one.key, one.label, one.finding, one.site, one.lesion_type, one.score, one.tracking_uid, one.prior)
+    return repr((drawn, said, masks))
+
+
+def object_uid(kind: str, result: Result, settings: str) -> str:
+    """SOP Instance UID of the object of this kind (a word of `dicom_io.emit.KINDS`), written with these settings."""
+    return derived_uid("object", kind, settings, content_digest(result))
+
+
+def series_uid(kind: str, result: Result, settings: str) -> str:
+    """Series Instance UID: one object a series, since viewers show only the newest report of a series."""
+    return derived_uid("series", kind, settings, content_digest(result))
+
+
+def tracking_uid(result: Result, lesion: ReportedLesion) -> str:
+    """The lesion's own tracking UID, else one derived from the study, the author and what the lesion is."""
+    return lesion.tracking_uid or derived_uid("lesion", content_digest(result), lesion.key)
