@@ -85,8 +85,8 @@ class Result:
     lesions: tuple[ReportedLesion, ...]
     made_at: datetime
     """When it was computed or read: the content's date and time. No part of what UIDs are derived from."""
-    predecessor: ObjectRef | None = None
-    """The report that this one corrects."""
+    predecessors: tuple[ObjectRef, ...] = ()
+    """The reports that this one corrects or takes its measurements from (PS3.3 C.17.2 PredecessorDocuments)."""
     response: Code | None = None
     """RECIST 1.1 response of the patient, against the lesions' priors."""
 
@@ -136,22 +136,33 @@ def _of_detection(number: int, one: Detection) -> ReportedLesion:
     )
 
 
-def of_bookmarks(kept: Sequence[Kept], made_at: datetime, software: Author) -> tuple[Result, ...]:
-    """One result a study, by StudyInstanceUID, from the bookmarks that mining kept, in the given order.
+def of_bookmarks(kept: Sequence[Kept], unread_at: datetime) -> tuple[Result, ...]:
+    """One result for each study and reader, sorted, from the bookmarks that mining kept, in the given order.
 
-    The author of a study's result is its one reader, else `software`, which only passes them on.
+    A result is as old as the newest report that it takes bookmarks from; `unread_at` stands where none tells its
+    time. Its predecessors are those reports.
     """
-    studies: dict[str, list[Kept]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[Kept]] = defaultdict(list)
     for one in kept:
-        studies[one.lesion.header.ref.study_instance_uid].append(one)
-    results = []
-    for uid, found in sorted(studies.items()):
-        readers = {one.bookmark.reader for one in found}
-        reader = readers.pop() if len(readers) == 1 else ""
-        author = Author(reader, is_algorithm=False) if reader else software
-        lesions = tuple(_of_bookmark(number, one) for number, one in enumerate(found, start=1))
-        results.append(Result(uid, author, lesions, made_at))
-    return tuple(results)
+        groups[one.lesion.header.ref.study_instance_uid, one.bookmark.reader].append(one)
+    return tuple(_of_reader(reader, found, unread_at) for (_, reader), found in sorted(groups.items()))
+
+
+def _of_reader(reader: str, found: Sequence[Kept], unread_at: datetime) -> Result:
+    sources = sorted({one.bookmark.source for one in found}, key=lambda source: source.sop_instance_uid)
+    newest = max(source.content_datetime for source in sources)[:14]
+    return Result(
+        study_instance_uid=found[0].lesion.header.ref.study_instance_uid,
+        author=Author(reader, is_algorithm=False),
+        lesions=tuple(_of_bookmark(number, one) for number, one in enumerate(found, start=1)),
+        made_at=datetime.strptime(newest, "%Y%m%d%H%M%S") if len(newest) == 14 else unread_at,
+        predecessors=tuple(
+            ObjectRef(
+                source.study_instance_uid, source.series_instance_uid, source.sop_instance_uid, source.sop_class_uid
+            )
+            for source in sources
+        ),
+    )
 
 
 def _of_bookmark(number: int, one: Kept) -> ReportedLesion:

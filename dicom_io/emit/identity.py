@@ -22,7 +22,7 @@ def content_digest(result: Result) -> str:
     parts = [
         result.study_instance_uid,
         repr((author.name, author.version, author.manufacturer, author.is_algorithm, author.parameters)),
-        repr(result.predecessor),
+        repr(result.predecessors),
         repr(result.response),
         *(_content(one) for one in result.lesions),
     ]
