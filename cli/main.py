@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": "cli.predict",
     "evaluate": "cli.evaluate",
     "place": "cli.place",
+    "export": "cli.export",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
 

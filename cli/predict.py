@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli.archive_option import with_archive
 from cli.config import Configuration, Settings
 from cli.dataset_options import table_option
+from cli.emission import EMISSION, Emitting, emission_options, emit_results
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
-from cli.places import check_writable
+from cli.places import check_writable, keep_out_of_datasets
+from cli.results import results_of
 from cli.study_options import study_options, study_query
 from deeplesion_miner.errors import ConfigError
 
@@ -25,6 +29,7 @@ EXAMPLE = """
 mine predict model dataset --split test --out predictions.parquet          # the key slices of a dataset
 mine predict model /data/study --out predictions.parquet --pictures seen   # every CT series of files
 mine predict model --archive PACS@pacs.example.org:104 --study 1.2.3
+mine predict model --archive PACS@pacs.example.org:104 --study 1.2.3 --to dicom --queue PACS@pacs.example.org:104
 """
 SETTINGS = ("run.work", "archive.method", "archive.calling_ae", "archive.move_port", "archive.images_per_minute")
 COLUMNS = ("image", "score", "long_axis_mm", "short_axis_mm", "volume_mm3", "x_min", "y_min", "x_max", "y_max")
@@ -51,6 +56,9 @@ SHOWN = 20
               help="A model of kind 'delineator' that helps to delineate.")  # fmt: skip
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Draw the surest ones there: box green, mask red, long axis yellow, short axis blue.")  # fmt: skip
+@emission_options
+@click.option("--emit-score", type=click.FloatRange(0, 1), default=0.5, show_default=True,
+              help="What scores less becomes no object; the table has it nevertheless.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="Where to compute.")  # fmt: skip
 @click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
@@ -65,6 +73,7 @@ def command(
     splits: tuple[str, ...],
     table: str | None,
     pictures: Path | None,
+    emit_score: float,
     **options: Any,
 ) -> Exit:
     """Find lesions with a trained model.
@@ -76,6 +85,7 @@ def command(
     from cli import finding
     from models.predictions_table import SUFFIX, write_predictions
 
+    emitting = Emitting.of(**{name: options.pop(name) for name in EMISSION})
     query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
     if out.suffix != SUFFIX:
         raise ConfigError(f"--out {out}: predictions are Parquet; name a file that ends in {SUFFIX}")
@@ -89,8 +99,14 @@ def command(
         raise ConfigError("--split is for datasets: files and archives have none")
     if folder is None and table:
         raise ConfigError("--table is for datasets: files and archives have none")
+    if folder is not None and emitting.kinds:
+        raise ConfigError(
+            "what is found in a dataset goes home by `mine export PREDICTIONS --dataset FOLDER --to dicom`"
+        )
     if folder is None:
-        _keep_apart(out, pictures)
+        keep_out_of_datasets("--out", out)
+        if pictures is not None:
+            keep_out_of_datasets("--pictures", pictures / "01.png")
     predictor = finding.load(model, **options)
     if folder is not None:
         found = finding.in_dataset(predictor, folder, splits, table)
@@ -105,9 +121,26 @@ def command(
     if pictures is not None:
         notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
     _tell(found, out, output)
+    left_out = bool(emitting.kinds) and _emit(
+        found, emit_score, emitting, configuration.settings, address, paths, output
+    )
     if found.away is not None:
         raise found.away  # one line and the exit code of an archive that is away
-    return Exit.PARTIAL if found.is_partial else Exit.DONE
+    return Exit.PARTIAL if found.is_partial or left_out else Exit.DONE
+
+
+def _emit(
+    found: Finding,
+    score: float,
+    emitting: Emitting,
+    settings: Settings,
+    address: str,
+    paths: tuple[Path, ...],
+    output: Output,
+) -> bool:
+    """Writes the surest detections as objects; whether some of what should be written was not."""
+    results = results_of([one for one in found.detections if one.score >= score], datetime.now(UTC))
+    return emit_results(results, emitting, with_archive(settings, address), paths, output).is_partial
 
 
 def dataset_among(paths: tuple[Path, ...]) -> Path | None:
@@ -116,24 +149,6 @@ def dataset_among(paths: tuple[Path, ...]) -> Path | None:
     if datasets and len(paths) > 1:
         raise ConfigError(f"{datasets[0]} is a dataset: name it alone")
     return datasets[0] if datasets else None
-
-
-def _keep_apart(out: Path, pictures: Path | None) -> None:
-    """ConfigError where what names the images of patients would lie in a dataset, which may travel."""
-    from dataset_builder.swap import enclosing_dataset
-
-    for flag, path in (("--out", out), ("--pictures", None if pictures is None else pictures / "01.png")):
-        dataset = None if path is None else enclosing_dataset(path)
-        if dataset is not None:
-            raise ConfigError(
-                f"{flag} lies inside the dataset {dataset}; what is found in studies identifies patients and the"
-                " dataset is what may travel: name a place elsewhere"
-            )
-
-
-def with_archive(settings: Settings, address: str) -> Settings:
-    """The settings with the archive that is named, if one is."""
-    return replace(settings, archive=replace(settings.archive, address=address or settings.archive.address))
 
 
 def _tell(found: Finding, out: Path, output: Output) -> None:

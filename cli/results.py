@@ -1,0 +1,30 @@
+"""What a model found, as results that emitters take."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deeplesion_miner.detection import Detection
+    from deeplesion_miner.results import Result
+
+
+def results_of(detections: Sequence[Detection], made_at: datetime) -> tuple[Result, ...]:
+    """One result for each study and model."""
+    from importlib.metadata import version
+
+    from deeplesion_miner.results import Author, of_detections
+
+    results: list[Result] = []
+    for model_id in sorted({one.model_id for one in detections}):
+        name, _, digest = model_id.rpartition("-")
+        author = Author(
+            name=name or model_id,
+            version=digest if name else version("deeplesion-miner"),
+            manufacturer="deeplesion_miner",
+            parameters=(("model", model_id),),
+        )
+        results += of_detections([one for one in detections if one.model_id == model_id], author, made_at)
+    return tuple(results)

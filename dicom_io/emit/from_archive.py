@@ -1,0 +1,52 @@
+"""Emits results of studies in an archive: asks for the headers of their images and for nothing else."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from deeplesion_miner.results import ReportedLesion, Result
+from deeplesion_miner.types import ImageRef
+from dicom_io.archive import TransportArchive
+from dicom_io.emit.emitting import Emission, EmitSettings, LeftOut, emit
+from dicom_io.emit.source import SourceImages
+
+
+def emit_from(
+    archive: TransportArchive, result: Result, kinds: Sequence[str], settings: EmitSettings | None = None
+) -> Emission:
+    """The objects of one result; lesions whose images the archive does not deliver are left out as image_missing.
+
+    Raises `ArchiveError` where the archive is away, `ConfigError` where the images are broken or of several patients.
+    """
+    images = sorted({image for lesion in result.lesions for image in images_of(lesion)})
+    here = set(_bring(archive, images))
+    lost = [lesion for lesion in result.lesions if not here.issuperset(_uids(images_of(lesion)))]
+    left_out = tuple(LeftOut(one.key, one.label, kind, "image_missing") for kind in kinds for one in lost)
+    kept = tuple(lesion for lesion in result.lesions if lesion not in lost)
+    if not kept:
+        return Emission((), left_out)
+    paths = [path for uid in sorted(here) if (path := archive.file(uid)) is not None]
+    emission = emit(replace(result, lesions=kept), SourceImages.read(paths), kinds, settings)
+    return Emission(emission.objects, left_out + emission.left_out)
+
+
+def images_of(lesion: ReportedLesion) -> tuple[ImageRef, ...]:
+    """The key image and those of the masks, each once."""
+    return tuple(dict.fromkeys((lesion.image, *(image for image, _ in lesion.masks))))
+
+
+def _uids(images: Sequence[ImageRef]) -> set[str]:
+    return {image.sop_instance_uid for image in images}
+
+
+def _bring(archive: TransportArchive, images: Sequence[ImageRef]) -> list[str]:
+    """Brings images into reach, series by series, and says which of them were delivered."""
+    series: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for image in images:
+        series[image.study_instance_uid, image.series_instance_uid].append(image.sop_instance_uid)
+    delivered: list[str] = []
+    for (study_uid, series_uid), uids in sorted(series.items()):
+        delivered.extend(archive.headers(study_uid, series_uid, sorted(set(uids))))
+    return delivered
