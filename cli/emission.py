@@ -162,7 +162,7 @@ def _write(one: EmittedObject, folder: Path) -> Path:
 def _tell(emitted: Emitted) -> None:
     import schemas
 
-    notice(f"wrote {plural(emitted.objects, 'object')}")
+    notice(f"wrote {plural(len(emitted.rows), 'object')}")
     for why, count in sorted(emitted.left_out.items()):
         reason = schemas.load("emit")["left_out"][why]
         notice(f"left out {plural(count, 'time')}: {why}: {reason['message']} -> {reason['advice']}")

@@ -39,7 +39,7 @@ SETTINGS = ("run.work", "archive.method", "archive.calling_ae", "archive.move_po
 @click.option("--files", "paths", multiple=True, type=click.Path(path_type=Path), metavar="PATH",
               help="Where the images are, as files; may be repeated.")  # fmt: skip
 @click.option("--dataset", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="The mined dataset that PREDICTIONS were made on: they go home by the ledger in --work.")  # fmt: skip
+              help="The dataset that PREDICTIONS were made on: they go home by the ledger in --work.")  # fmt: skip
 @click.option("--study", "studies", multiple=True, metavar="UID", help="Only this StudyInstanceUID; may be repeated.")
 @click.option("--least-score", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Of predictions, what scores less is left out.")  # fmt: skip
