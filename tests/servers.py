@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,17 +24,23 @@ from pynetdicom import AE
 LOOPBACK = "127.0.0.1"
 CALLING_AE = "MINER"
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
+ORTHANC_WEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 DCMQRSCP = "/usr/bin/dcmqrscp"
 _ECHO = "1.2.840.10008.1.1"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running archive that knows `CALLING_AE` as a C-MOVE destination at 127.0.0.1:`move_port`."""
+    """A running archive that knows `CALLING_AE` at 127.0.0.1:`move_port`: as a C-MOVE destination, and, as Orthanc
+    does, as the receiver of reports of storage commitment."""
 
     name: str
     address: str
     move_port: int
+    web: str = ""
+    """Root of its DICOMweb services, where it has them."""
+    rest: str = ""
+    """Root of Orthanc's own REST interface, where it is on: for counting and deleting behind the archive's back."""
 
     def send(self, folder: Path) -> None:
         """Stores every file below the folder into the archive, by DCMTK's dcmsend."""
@@ -66,17 +72,26 @@ def free_port() -> int:
 
 
 @contextmanager
-def orthanc(folder: Path) -> Iterator[Server]:
-    """An empty Orthanc whose files lie in `folder`."""
+def orthanc(
+    folder: Path, *, web: bool = False, port: int = 0, move_port: int = 0, more: Mapping[str, object] | None = None
+) -> Iterator[Server]:
+    """An Orthanc whose files lie in `folder`: empty, or what an earlier one left there.
+
+    `web` turns on REST and DICOMweb; ports of 0 take free ones; `more` are further settings of its configuration.
+    """
     if not Path(ORTHANC).exists():
         pytest.skip("Orthanc is not installed (apt-get install orthanc)")
-    port, move_port = free_port(), free_port()
-    settings = {
+    if web and not ORTHANC_WEB.exists():
+        pytest.skip("Orthanc's DICOMweb is not installed (apt-get install orthanc-dicomweb)")
+    port, move_port, http_port = port or free_port(), move_port or free_port(), free_port()
+    settings: dict[str, object] = {
         "Name": "test",
         "StorageDirectory": str(folder / "db"),
         "IndexDirectory": str(folder / "db"),
-        "Plugins": [],
-        "HttpServerEnabled": False,
+        "Plugins": [str(ORTHANC_WEB)] if web else [],
+        "HttpServerEnabled": web,
+        "HttpPort": http_port,
+        "AuthenticationEnabled": False,
         "DicomServerEnabled": True,
         "DicomAet": "ORTHANC",
         "DicomCheckCalledAet": False,
@@ -86,11 +101,13 @@ def orthanc(folder: Path) -> Iterator[Server]:
         "DicomModalities": {"miner": [CALLING_AE, LOOPBACK, move_port]},
         "OverwriteInstances": False,
         "StorageAccessOnFind": "Always",
+        **(more or {}),
     }
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
+    rest = f"http://{LOOPBACK}:{http_port}" if web else ""
     with _running([ORTHANC, str(config)], folder, "ORTHANC", port):
-        yield Server("orthanc", f"ORTHANC@{LOOPBACK}:{port}", move_port)
+        yield Server("orthanc", f"ORTHANC@{LOOPBACK}:{port}", move_port, rest and f"{rest}/dicom-web", rest)
 
 
 @contextmanager
@@ -136,6 +153,13 @@ STARTERS = {"orthanc": orthanc, "dcmqrscp": dcmqrscp, "qrscp": qrscp}
 def pacs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Each of the installed archives in turn, empty at the start of the session."""
     with STARTERS[request.param](tmp_path_factory.mktemp(request.param)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def orthanc_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """An Orthanc with DICOMweb and storage commitment, empty at the start of the session."""
+    with orthanc(tmp_path_factory.mktemp("orthanc_web"), web=True) as server:
         yield server
 
 
