@@ -52,6 +52,7 @@ docs: $(VENV)/ready-test
 
 system:
 	@.ci/install || echo "tests that need what is not installed skip, with a word"
+	@.ci/viewer || echo "the viewer's test skips, with a word"
 
 clean:
 	rm -rf $(VENV) demo build dist benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis \
