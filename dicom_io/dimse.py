@@ -14,8 +14,9 @@ from deeplesion_miner.errors import ArchiveError
 from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef
 from dicom_io import query as q
 from dicom_io.address import Address
+from dicom_io.association import Limits
 from dicom_io.dialects import MEASUREMENT_MODALITIES
-from dicom_io.link import Limits, Link
+from dicom_io.link import Link
 from dicom_io.receiver import Receiver
 from dicom_io.retry import Retry
 from dicom_io.store import ObjectStore

@@ -7,43 +7,24 @@ is an `ArchiveError` that may be tried again, and the association behind it is n
 from __future__ import annotations
 
 import logging
-import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 
 from deeplesion_miner.errors import ArchiveError
+from dicom_io import association as associations
 from dicom_io import negotiation, standstill
 from dicom_io.address import Address
-from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, ObjectStore
+from dicom_io.association import Limits
+from dicom_io.store import ObjectStore
 
 logger = logging.getLogger(__name__)
-
-_TRANSIENT_REJECTION = 0x02
-_REJECTION_SOURCES = {1: "service user", 2: "service provider (ACSE)", 3: "service provider (presentation)"}
-_REJECTION_TEXTS = {
-    (1, 3): "it does not know our AE title {calling}: ask its administrator to add it",
-    (1, 7): "its AE title is not {called} (titles are compared to the letter)",
-    (3, 1): "it is congested",
-    (3, 2): "it has as many associations as it allows",
-}
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long we wait, in seconds."""
-
-    connect_s: float = 10.0
-    negotiate_s: float = 30.0
-    idle_s: float = 120.0
-    """Silence within an operation: a nearline recall or a long query may take minutes."""
-    total_s: float = 1800.0
-    """One operation, though the peer keeps answering: some send pending responses for ever."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +64,13 @@ class Link:
         *,
         store: ObjectStore | None = None,
         limits: Limits | None = None,
+        tls_context: ssl.SSLContext | None = None,
     ) -> None:
         self.address = address
         self.calling_ae = calling_ae
         self._store = store
         self._limits = limits or Limits()
+        self._tls_context = tls_context
         self._association: Association | None = None
         self._deadline_s = 0.0
         self._disk_failure: OSError | None = None
@@ -126,9 +109,8 @@ class Link:
 
     def close(self) -> None:
         """Releases the association: some archives take the release as the end of a job."""
-        if self._association is not None and self._association.is_established:
-            standstill.stand_still(self._association)
-            self._association.release()
+        if self._association is not None:
+            associations.release(self._association)
         self._association = None
 
     def _retrieved(self, operation: str, send: Callable[[Association], Any]) -> Final:
@@ -191,44 +173,17 @@ class Link:
     def _established(self) -> Association:
         if self._association is not None and self._association.is_established:
             return self._association
-        entity = AE(ae_title=self.calling_ae)
-        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
-        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        entity.connection_timeout = self._limits.connect_s
-        entity.acse_timeout = self._limits.negotiate_s
-        entity.dimse_timeout = self._limits.idle_s
-        entity.network_timeout = None  # an association may rest while pixels are decoded
         getting = self._store is not None
-        try:
-            association = entity.associate(
-                self.address.host,
-                self.address.port,
-                contexts=list(negotiation.retrieve_contexts() if getting else negotiation.query_contexts()),
-                ae_title=self.address.ae_title,
-                max_pdu=negotiation.MAXIMUM_PDU_BYTES,
-                ext_neg=negotiation.storage_roles() if getting else [],
-                evt_handlers=[(evt.EVT_CONN_OPEN, negotiation.send_at_once), (evt.EVT_C_STORE, self._keep)],
-            )
-        except socket.gaierror as error:
-            text = (
-                f"the host {self.address.host} is not known here ({error.strerror}): check its name, or give its number"
-            )
-            raise self._error(text, "A-ASSOCIATE", temporary=error.errno == socket.EAI_AGAIN) from error
-        if not association.is_established:
-            raise self._refusal(association)
-        self._association = association
-        return association
-
-    def _refusal(self, association: Association) -> ArchiveError:
-        if not association.is_rejected:
-            text = "no association: nobody listens there, or the connection was aborted in negotiation"
-            return self._error(text, "A-ASSOCIATE", temporary=True)
-        answer = association.acceptor.primitive
-        source, diagnostic = answer.result_source, answer.diagnostic
-        why = _REJECTION_TEXTS.get((source, diagnostic), f"source {source}, diagnostic {diagnostic}")
-        why = why.format(calling=self.calling_ae, called=self.address.ae_title)
-        text = f"association rejected: {why}"
-        return self._error(text, "A-ASSOCIATE", temporary=answer.result == _TRANSIENT_REJECTION)
+        self._association = associations.associate(
+            self.address,
+            self.calling_ae,
+            negotiation.retrieve_contexts() if getting else negotiation.query_contexts(),
+            limits=self._limits,
+            tls_context=self._tls_context,
+            roles=negotiation.storage_roles() if getting else (),
+            handlers=[(evt.EVT_C_STORE, self._keep)],
+        )
+        return self._association
 
     def _keep(self, event: Any) -> int:
         """C-STORE of a C-GET: answers success for all that is kept, so that the archive goes on."""
@@ -245,8 +200,8 @@ class Link:
 
     def _drop(self) -> None:
         """Forgets an association that cannot be trusted any more."""
-        if self._association is not None and self._association.is_established:
-            self._association.abort()
+        if self._association is not None:
+            associations.drop(self._association)
         self._association = None
 
     def _error(self, text: str, operation: str, *, temporary: bool, status: int | None = None) -> ArchiveError:

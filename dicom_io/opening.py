@@ -11,9 +11,9 @@ from typing import Self
 from deeplesion_miner.errors import ConfigError
 from dicom_io.address import Address, ae_title
 from dicom_io.archive import TransportArchive
+from dicom_io.association import Limits
 from dicom_io.dimse import DimseTransport, Method
 from dicom_io.folder import FolderIndex, FolderTransport
-from dicom_io.link import Limits
 from dicom_io.receiver import Receiver
 from dicom_io.retry import Retry
 from dicom_io.store import ObjectStore

@@ -18,7 +18,8 @@ from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, S
 from dicom_io import attributes, negotiation
 from dicom_io import query as q
 from dicom_io.address import Address
-from dicom_io.link import Limits, Link
+from dicom_io.association import Limits
+from dicom_io.link import Link
 from dicom_io.receiver import Receiver
 from dicom_io.store import ObjectStore
 

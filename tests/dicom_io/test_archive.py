@@ -31,7 +31,7 @@ from deeplesion_miner.types import (
     Unreadable,
 )
 from dicom_io.archive import TransportArchive
-from dicom_io.link import Limits
+from dicom_io.association import Limits
 from dicom_io.opening import ArchiveOpener, ArchiveSettings, open_archive
 from dicom_io.retry import Retry
 from dicom_io.testbed.embedded import EmbeddedArchive, Faults

@@ -31,8 +31,8 @@ from deeplesion_miner.errors import ArchiveError
 from deeplesion_miner.types import StudyQuery
 from dicom_io import negotiation
 from dicom_io.address import Address
+from dicom_io.association import Limits
 from dicom_io.dimse import DimseTransport
-from dicom_io.link import Limits
 from dicom_io.receiver import Receiver
 from dicom_io.retry import Retry
 from dicom_io.store import ObjectStore

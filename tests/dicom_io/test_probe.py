@@ -8,7 +8,7 @@ from servers import Server, free_port
 from test_dimse import serving
 
 from dicom_io.address import Address
-from dicom_io.link import Limits
+from dicom_io.association import Limits
 from dicom_io.probe import Finding, Level, probe
 from dicom_io.testbed.embedded import EmbeddedArchive, Faults
 
