@@ -1,0 +1,214 @@
+"""What becomes of an object on its way to an archive: pure decisions over a table of states and events."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+import schemas
+from deeplesion_miner.errors import ConfigError
+
+
+class State(StrEnum):
+    """Where an object is."""
+
+    QUEUED = "queued"
+    SENT = "sent"
+    """The archive said that it stored it; that is not yet confirmed."""
+    COMMITTED = "committed"
+    """The archive committed to keeping it (PS3.4 annex J)."""
+    VERIFIED = "verified"
+    """The archive lists it."""
+    FAILED = "failed"
+    """Refused; it is tried a few more times, far apart."""
+    DEAD = "dead"
+    """Not tried again by itself."""
+
+
+class Event(StrEnum):
+    """What happened to an object."""
+
+    STORED = "stored"
+    ALREADY_THERE = "already_there"
+    AGAIN = "again"
+    REFUSED = "refused"
+    IMPOSSIBLE = "impossible"
+    COMMITTED = "committed"
+    UNCOMMITTED = "uncommitted"
+    LISTED = "listed"
+    UNLISTED = "unlisted"
+
+
+DELIVERED = frozenset({State.COMMITTED, State.VERIFIED})
+"""States in which the archive is known to have the object."""
+OPEN = frozenset({State.QUEUED, State.SENT, State.FAILED})
+"""States in which something is still to be done."""
+
+TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
+    State.QUEUED: {
+        Event.STORED: State.SENT,
+        Event.ALREADY_THERE: State.VERIFIED,
+        Event.LISTED: State.VERIFIED,
+        Event.COMMITTED: State.COMMITTED,
+        Event.AGAIN: State.QUEUED,
+        Event.REFUSED: State.FAILED,
+        Event.IMPOSSIBLE: State.DEAD,
+    },
+    State.FAILED: {
+        Event.STORED: State.SENT,
+        Event.ALREADY_THERE: State.VERIFIED,
+        Event.LISTED: State.VERIFIED,
+        Event.COMMITTED: State.COMMITTED,
+        Event.AGAIN: State.FAILED,
+        Event.REFUSED: State.FAILED,
+        Event.IMPOSSIBLE: State.DEAD,
+    },
+    State.SENT: {
+        Event.LISTED: State.VERIFIED,
+        Event.COMMITTED: State.COMMITTED,
+        Event.UNLISTED: State.QUEUED,
+        Event.UNCOMMITTED: State.QUEUED,
+        Event.IMPOSSIBLE: State.DEAD,
+    },
+    # A report may come hours after a query has shown the object.
+    State.VERIFIED: {Event.COMMITTED: State.COMMITTED, Event.UNCOMMITTED: State.QUEUED},
+    State.COMMITTED: {},
+    State.DEAD: {Event.COMMITTED: State.COMMITTED},
+}
+"""By state and event; an event without an entry changes nothing, so that reports may be repeated and come late."""
+
+_PASSING = frozenset({Event.AGAIN, Event.UNCOMMITTED, Event.UNLISTED})
+
+Commitment = Literal["auto", "required", "never"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How often and how far apart an object is tried."""
+
+    attempts: int = 12
+    """Failures for passing reasons before an object is dead."""
+    refusals: int = 3
+    """Refusals before an object is dead."""
+    first_pause_s: float = 2.0
+    longest_pause_s: float = 3600.0
+    refusal_pause_s: float = 60.0
+    """First pause after a refusal; it doubles as the others do."""
+    seed: int = 0
+    """Of the jitter."""
+    commitment: Commitment = "auto"
+    """'required' takes no query for a proof."""
+
+    def __post_init__(self) -> None:
+        for name in ("attempts", "refusals"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"[send] {name} = {getattr(self, name)}: at least 1 is needed")
+        if min(self.first_pause_s, self.longest_pause_s, self.refusal_pause_s) < 0:
+            raise ConfigError("[send] pauses are seconds, not less than 0")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What changes of an object in the outbox; times are seconds of Unix time."""
+
+    state: State = State.QUEUED
+    reason: str = ""
+    detail: str = ""
+    attempts: int = 0
+    refusals: int = 0
+    maybe_there: bool = False
+    due_s: float = 0.0
+    transaction_uid: str = ""
+    sent_s: float | None = None
+    settled_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event with its reason (a name of `schemas/delivery.toml` [reason]) and what the archive said."""
+
+    event: Event
+    reason: str = ""
+    detail: str = ""
+
+
+def after(standing: Standing, happening: Happening, policy: Policy, now_s: float, key: str) -> Standing:
+    """The standing after an event; the same one where the event means nothing to its state.
+
+    `key` names the object in the jitter, so that a run can be repeated.
+    """
+    event = happening.event
+    if event is Event.ALREADY_THERE and policy.commitment == "required":
+        event = Event.STORED
+    state = TRANSITIONS[standing.state].get(event)
+    if state is None:
+        return standing
+    attempts = standing.attempts + (event in _PASSING)
+    refusals = standing.refusals + (event is Event.REFUSED)
+    pause_s = 0.0
+    if event in _PASSING:
+        state = State.DEAD if attempts >= policy.attempts else state
+        pause_s = pause(policy, policy.first_pause_s, attempts, key)
+    elif event is Event.REFUSED:
+        state = State.DEAD if refusals >= policy.refusals else state
+        pause_s = pause(policy, policy.refusal_pause_s, refusals, key)
+    return replace(
+        standing,
+        state=state,
+        reason=happening.reason,
+        detail=happening.detail,
+        attempts=attempts,
+        refusals=refusals,
+        maybe_there=True,
+        due_s=now_s + pause_s,
+        transaction_uid="" if state in (State.QUEUED, State.SENT) else standing.transaction_uid,
+        sent_s=now_s if state is State.SENT else standing.sent_s,
+        settled_s=None if state in OPEN else now_s,
+    )
+
+
+def pause(policy: Policy, first_s: float, failures: int, key: str) -> float:
+    """Seconds until the next try: doubled with each failure, half to all of it at random, from seed and key."""
+    whole_s = min(first_s * 2.0 ** min(failures - 1, 60), policy.longest_pause_s)
+    digest = hashlib.sha256(f"{policy.seed}/{key}/{failures}".encode("utf-8", "surrogateescape")).digest()
+    return whole_s * (0.5 + int.from_bytes(digest[:4], "big") / 2**33)
+
+
+def of_store_status(status: int, comment: str = "") -> Happening:
+    """What a C-STORE status means (`schemas/delivery.toml`)."""
+    return _of_status("store_status", status, comment)
+
+
+def of_commitment_failure(failure_reason: int) -> Happening:
+    """What the failure reason (0008,1197) of a commitment report means."""
+    return _of_status("commitment_failure", failure_reason, "")
+
+
+def _of_status(table: str, status: int, comment: str) -> Happening:
+    row = next(one for one in schemas.load("delivery")[table] if one["first"] <= status <= one["last"])
+    said = f"{status:04X}H{' ' + comment if comment else ''}"
+    return Happening(Event(row["event"]), row["reason"], said if row["reason"] else "")
+
+
+def identity_refusal(patient_id: str, in_archive: Collection[str] | None) -> str:
+    """Why an object must not go to the archive's study; '' where patient and study are its own.
+
+    `in_archive` holds the PatientIDs of the study there, None where the archive does not have it.
+    """
+    if in_archive is None:
+        return "study_unknown"
+    own, found = patient_id.strip(" \0"), {one.strip(" \0") for one in in_archive}
+    if not own or not found or "" in found:
+        return "patient_untold"
+    if own not in found:
+        return "patient_mismatch"
+    return "" if len(found) == 1 else "patient_ambiguous"
+
+
+def reason_text(reason: str) -> tuple[str, str]:
+    """Message and advice of a reason. KeyError for a name that the table does not hold."""
+    row = schemas.load("delivery")["reason"][reason]
+    return str(row["message"]), str(row["advice"])

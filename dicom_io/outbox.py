@@ -1,0 +1,363 @@
+"""The outbox: objects on their way to archives, with what became of each. Trusted side.
+
+Every change is one transaction, durable when it returns: a kill at any instant loses nothing and doubles nothing.
+Several processes may work on one outbox. What a process claims is its own until it records or releases it, or ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from dicom_io.delivery_rules import DELIVERED, OPEN, Event, Happening, Policy, Standing, State, after
+from dicom_io.delivery_rules import of_commitment_failure as commitment_failure
+from dicom_io.emit import EmittedObject
+from dicom_io.outbox_contents import Contents
+from dicom_io.outbox_file import OutboxFile
+from dicom_io.outbox_owners import Owner, ended, known
+
+_PARCEL = (
+    "number, destination, sop_instance_uid, sop_class_uid, transfer_syntax_uid, series_instance_uid,"
+    " study_instance_uid, patient_id, kind, sha256, size_bytes, file_kept"
+)
+_STANDING = ", ".join(item.name for item in fields(Standing))
+_MANY = 500
+"""UIDs or numbers in one statement; SQLite's limit is larger."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An object of the outbox: what is to go where, and how it stands."""
+
+    number: int
+    destination: str
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    patient_id: str
+    kind: str
+    sha256: str
+    """Of the whole file, hex."""
+    size_bytes: int
+    file_kept: bool
+    standing: Standing
+
+
+class Outbox:
+    """The outbox of a folder. `policy` decides about repetitions of what this user of it records."""
+
+    def __init__(self, folder: Path, policy: Policy | None = None) -> None:
+        self.folder = folder
+        self._policy = policy or Policy()
+        self._file = OutboxFile(folder)
+        self._owners = folder / "owners"
+        self._owner = Owner(self._owners)
+        self._contents = Contents(folder / "objects", self._owner.name)
+        self.take_back()
+
+    @classmethod
+    def open(cls, folder: Path, policy: Policy | None = None) -> Self:
+        """The outbox of a folder, made where there is none. Raises ConfigError and OutboxNotWorking."""
+        return cls(folder, policy)
+
+    def close(self) -> None:
+        """Gives back what is claimed and closes."""
+        with self._file.transaction() as database:
+            database.execute("UPDATE object SET owner = '' WHERE owner = ?", (self._owner.name,))
+        self._owner.close()
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # --- putting in ----------------------------------------------------------------------------------
+
+    def put(self, objects: Iterable[EmittedObject], destination: str, now_s: float = 0.0) -> Mapping[str, str]:
+        """Queues objects for a destination; the state of each by SOP Instance UID.
+
+        A UID that is known for the destination is not queued again, whatever became of it, and the first content
+        is kept. Files are durable before the rows are.
+        """
+        given = [(hashlib.sha256(one.encoded).hexdigest(), one) for one in objects]
+        self._contents.put((sha256, one.encoded) for sha256, one in given)
+        with self._file.transaction() as database:
+            return {
+                one.sop_instance_uid: self._queue(database, sha256, one, destination, now_s) for sha256, one in given
+            }
+
+    def _queue(
+        self, database: sqlite3.Connection, sha256: str, one: EmittedObject, destination: str, now_s: float
+    ) -> str:
+        """The row of an object, a new one where there is none; its state."""
+        values = {
+            "destination": destination,
+            "sop_instance_uid": one.sop_instance_uid,
+            "sop_class_uid": one.sop_class_uid,
+            "transfer_syntax_uid": one.transfer_syntax_uid,
+            "series_instance_uid": one.series_instance_uid,
+            "study_instance_uid": one.study_instance_uid,
+            "patient_id": one.patient_id,
+            "kind": one.kind,
+            "sha256": sha256,
+            "size_bytes": len(one.encoded),
+            "file_kept": 1,
+            "owner": "",
+            "queued_s": now_s,
+            **asdict(Standing()),
+        }
+        database.execute(
+            f"INSERT INTO object ({', '.join(values)}) VALUES ({_marks(values)})"
+            " ON CONFLICT (destination, sop_instance_uid) DO NOTHING",
+            [_column(value) for value in values.values()],
+        )
+        kept, file_kept, state = database.execute(
+            "SELECT sha256, file_kept, state FROM object WHERE destination = ? AND sop_instance_uid = ?",
+            (_column(destination), one.sop_instance_uid),
+        ).fetchone()
+        if kept != sha256 or not file_kept:
+            self._remove_unused(database, sha256)
+        elif not self._contents.path(sha256).exists():
+            # It was there, and another process has just found that nothing referred to it.
+            self._contents.put([(sha256, one.encoded)])
+        return str(state)
+
+    # --- working on it -------------------------------------------------------------------------------
+
+    def claim(self, destination: str, work: Literal["send", "confirm"], now_s: float, limit: int) -> tuple[Parcel, ...]:
+        """At most `limit` objects that are due, now this process's own: to be sent, or to be confirmed.
+
+        They are together by study. What is claimed to be sent counts from now on as possibly under way.
+        """
+        states = (State.QUEUED, State.FAILED) if work == "send" else (State.SENT,)
+        self.take_back()
+        with self._file.transaction() as database:
+            found = database.execute(
+                f"SELECT {_PARCEL}, {_STANDING} FROM object WHERE destination = ? AND owner = ''"
+                f" AND state IN ({_marks(states)}) AND due_s <= ? ORDER BY study_instance_uid, number LIMIT ?",
+                (_column(destination), *states, now_s, limit),
+            ).fetchall()
+            parcels = tuple(_parcel(row) for row in found)
+            database.executemany(
+                "UPDATE object SET owner = ?, maybe_there = max(maybe_there, ?) WHERE number = ?",
+                ((self._owner.name, int(work == "send"), one.number) for one in parcels),
+            )
+        return parcels
+
+    def content(self, parcel: Parcel) -> bytes | None:
+        """The object's file; None where our copy is gone or damaged."""
+        return self._contents.read(parcel.sha256)
+
+    def path(self, parcel: Parcel) -> Path:
+        """Where the object's file lies, if it is kept."""
+        return self._contents.path(parcel.sha256)
+
+    def record(self, happened: Iterable[tuple[Parcel, Happening]], now_s: float) -> dict[int, Standing]:
+        """Notes what happened to claimed objects, which are nobody's afterwards; the new standings by number."""
+        with self._file.transaction() as database:
+            return {
+                parcel.number: self._happen(database, parcel.number, happening, now_s) for parcel, happening in happened
+            }
+
+    def release(self, parcels: Iterable[Parcel], due_s: float | None = None) -> None:
+        """Gives back claimed objects to which nothing happened; `due_s` has them wait."""
+        with self._file.transaction() as database:
+            # What was claimed and not touched is no more under way than it was before.
+            database.executemany(
+                "UPDATE object SET owner = '', maybe_there = ?, due_s = coalesce(?, due_s)"
+                " WHERE number = ? AND owner = ?",
+                ((int(one.standing.maybe_there), due_s, one.number, self._owner.name) for one in parcels),
+            )
+
+    def take_back(self) -> int:
+        """Frees what processes had claimed that have ended since; how many objects."""
+        claiming = {name for (name,) in self._file.rows("SELECT DISTINCT owner FROM object WHERE owner <> ''")}
+        freed = 0
+        for name in sorted((claiming | known(self._owners)) - {self._owner.name}):
+            with ended(self._owners, name) as is_dead:
+                if is_dead:
+                    with self._file.transaction() as database:
+                        freed += database.execute("UPDATE object SET owner = '' WHERE owner = ?", (name,)).rowcount
+                    self._contents.remove_left_overs(name)
+        return freed
+
+    # --- storage commitment --------------------------------------------------------------------------
+
+    def request(self, transaction_uid: str, parcels: Sequence[Parcel], now_s: float, report_due_s: float) -> None:
+        """Notes, before it is made, a request for commitment of claimed objects, which are nobody's afterwards.
+
+        After `report_due_s` they are due for confirmation again.
+        """
+        destination = _column(parcels[0].destination)
+        with self._file.transaction() as database:
+            database.execute(
+                "INSERT INTO commitment VALUES (?, ?, ?, ?, NULL)", (transaction_uid, destination, len(parcels), now_s)
+            )
+            database.executemany(
+                "UPDATE object SET owner = '', transaction_uid = ?, due_s = ? WHERE number = ? AND state = 'sent'",
+                ((transaction_uid, report_due_s, one.number) for one in parcels),
+            )
+
+    def report(self, transaction_uid: str, committed: Collection[str], failed: Mapping[str, int], now_s: float) -> bool:
+        """Notes a storage commitment report; False where the transaction is not one of ours.
+
+        `failed` holds failure reasons (0008,1197) by SOP Instance UID. Reports may be repeated, and come late: a
+        failure counts only for what has not been sent again since.
+        """
+        with self._file.transaction() as database:
+            known_one = database.execute(
+                "SELECT destination FROM commitment WHERE transaction_uid = ?", (transaction_uid,)
+            ).fetchone()
+            if known_one is None:
+                return False
+            database.execute(
+                "UPDATE commitment SET reported_s = coalesce(reported_s, ?) WHERE transaction_uid = ?",
+                (now_s, transaction_uid),
+            )
+            members = self._members(database, known_one[0], [*committed, *failed])
+            for uid in committed:
+                if uid in members:
+                    self._happen(database, members[uid][0], Happening(Event.COMMITTED), now_s, keep_owner=True)
+            for uid, failure_reason in failed.items():
+                if uid in members and members[uid][1] == transaction_uid:
+                    happening = commitment_failure(failure_reason)
+                    self._happen(database, members[uid][0], happening, now_s, keep_owner=True)
+        return True
+
+    def _members(
+        self, database: sqlite3.Connection, destination: str, uids: Sequence[str]
+    ) -> dict[str, tuple[int, str]]:
+        """Number and last transaction of objects, by SOP Instance UID."""
+        found: dict[str, tuple[int, str]] = {}
+        for start in range(0, len(uids), _MANY):
+            some = [_column(uid) for uid in uids[start : start + _MANY]]
+            rows = database.execute(
+                "SELECT sop_instance_uid, number, transaction_uid FROM object"
+                f" WHERE destination = ? AND sop_instance_uid IN ({_marks(some)})",
+                (destination, *some),
+            )
+            found.update((uid, (number, transaction_uid)) for uid, number, transaction_uid in rows)
+        return found
+
+    # --- what people ask -----------------------------------------------------------------------------
+
+    def counts(self, destination: str | None = None) -> Mapping[str, Mapping[str, int]]:
+        """How many objects are in each state, by destination."""
+        found: dict[str, Counter[str]] = {}
+        rows = self._file.rows("SELECT destination, state, count(*) FROM object GROUP BY 1, 2 ORDER BY 1, 2")
+        for where, state, count in rows:
+            if destination in (None, where):
+                found.setdefault(where, Counter())[state] = count
+        return found
+
+    def parcels(self, destination: str | None = None, states: Collection[State] = tuple(State)) -> tuple[Parcel, ...]:
+        """Objects in these states, in the order in which they were queued."""
+        rows = self._file.rows(
+            f"SELECT {_PARCEL}, {_STANDING} FROM object WHERE state IN ({_marks(states)})"
+            " AND (? IS NULL OR destination = ?) ORDER BY number",
+            *states,
+            *[None if destination is None else _column(destination)] * 2,
+        )
+        return tuple(_parcel(row) for row in rows)
+
+    def pending(self, destination: str) -> int:
+        """How many objects still have something to be done."""
+        ((count,),) = self._file.rows(
+            f"SELECT count(*) FROM object WHERE destination = ? AND state IN ({_marks(OPEN)})",
+            _column(destination),
+            *OPEN,
+        )
+        return int(count)
+
+    def next_due_s(self, destination: str) -> float | None:
+        """When the next object is due that nobody works on; None where there is none."""
+        ((due_s,),) = self._file.rows(
+            f"SELECT min(due_s) FROM object WHERE destination = ? AND owner = '' AND state IN ({_marks(OPEN)})",
+            _column(destination),
+            *OPEN,
+        )
+        return None if due_s is None else float(due_s)
+
+    def retry_dead(self, destination: str | None = None) -> int:
+        """Queues dead objects anew, with all their attempts; how many. Those without a file stay dead."""
+        with self._file.transaction() as database:
+            return database.execute(
+                "UPDATE object SET state = 'queued', attempts = 0, refusals = 0, due_s = 0, settled_s = NULL"
+                " WHERE state = 'dead' AND file_kept = 1 AND (? IS NULL OR destination = ?)",
+                [None if destination is None else _column(destination)] * 2,
+            ).rowcount
+
+    def forget_delivered(self) -> tuple[int, int]:
+        """Deletes the files of objects that have arrived wherever they were to go; how many, how many bytes.
+
+        The rows stay: what was delivered is never sent again.
+        """
+        with self._file.transaction() as database:
+            arrived = [
+                sha256
+                for (sha256,) in database.execute(
+                    "SELECT sha256 FROM object WHERE file_kept = 1 GROUP BY sha256"
+                    f" HAVING sum(state NOT IN ({_marks(DELIVERED)})) = 0",
+                    tuple(DELIVERED),
+                )
+            ]
+            database.executemany("UPDATE object SET file_kept = 0 WHERE sha256 = ?", ((one,) for one in arrived))
+            # Within the transaction, so that nobody queues the same content for another destination meanwhile.
+            freed_bytes = sum(self._contents.remove(sha256) for sha256 in arrived)
+        return len(arrived), freed_bytes
+
+    # --- rows ----------------------------------------------------------------------------------------
+
+    def _happen(
+        self, database: sqlite3.Connection, number: int, happening: Happening, now_s: float, keep_owner: bool = False
+    ) -> Standing:
+        """One event on the object as it stands now: a report may have come while it was being worked on."""
+        row = database.execute(
+            f"SELECT sop_instance_uid, owner, {_STANDING} FROM object WHERE number = ?", (number,)
+        ).fetchone()
+        uid, owner = row[:2]
+        before = _standing(row[2:])
+        now = after(before, happening, self._policy, now_s, uid)
+        owner = owner if keep_owner else ""
+        assignments = ", ".join(f"{item.name} = ?" for item in fields(Standing))
+        database.execute(
+            f"UPDATE object SET {assignments}, owner = ? WHERE number = ?",
+            (*(_column(one) for one in astuple(now)), owner, number),
+        )
+        return now
+
+    def _remove_unused(self, database: sqlite3.Connection, sha256: str) -> None:
+        """Deletes a file that no row refers to."""
+        if database.execute("SELECT 1 FROM object WHERE sha256 = ? AND file_kept", (sha256,)).fetchone() is None:
+            self._contents.remove(sha256)
+
+
+def _parcel(row: Sequence[Any]) -> Parcel:
+    names = [item.name for item in fields(Parcel)][:-1]
+    named = dict(zip(names, row, strict=False))
+    return Parcel(**{**named, "file_kept": bool(named["file_kept"])}, standing=_standing(row[len(names) :]))
+
+
+def _standing(values: Sequence[Any]) -> Standing:
+    named = dict(zip((item.name for item in fields(Standing)), values, strict=True))
+    return Standing(**{**named, "state": State(named["state"]), "maybe_there": bool(named["maybe_there"])})
+
+
+def _marks(values: Collection[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _column(value: Any) -> Any:
+    """A value as SQLite takes it: lone surrogates of broken text are escaped."""
+    if not isinstance(value, str):
+        return value
+    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
