@@ -1,0 +1,82 @@
+"""A PS3.10 file that is to be sent: its UIDs, and its data set as the bytes that lie there."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Self
+
+from pydicom.dataset import Dataset
+from pydicom.filereader import read_dataset
+
+from deeplesion_miner.errors import ConfigError
+from dicom_io.attributes import DECODING_ERRORS, quiet, text
+
+_PREFIX_BYTES = 132
+_GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
+"""Tag, VR and length of (0002,0000), with which file meta information begins (PS3.10 7.1)."""
+_META_START = _PREFIX_BYTES + len(_GROUP_LENGTH) + 4
+_LONGEST_META_BYTES = 1 << 16
+
+
+@dataclass(frozen=True)
+class ObjectFile:
+    """An object that is to be sent; `content` is its file, or the whole file's bytes."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    content: Path | bytes
+
+    @classmethod
+    def read(cls, content: Path | bytes) -> Self:
+        """The object that a file or its bytes hold; `ConfigError` where that is no PS3.10 file, OSError as reading."""
+        if isinstance(content, bytes):
+            head = content[:_LONGEST_META_BYTES]
+        else:
+            with content.open("rb") as file:
+                head = file.read(_LONGEST_META_BYTES)
+        meta = _meta(head, content)
+        found = {keyword: text(meta, keyword) for keyword in
+                 ("MediaStorageSOPInstanceUID", "MediaStorageSOPClassUID", "TransferSyntaxUID")}  # fmt: skip
+        for keyword, value in found.items():
+            if not value:
+                raise ConfigError(f"{_named(content)}: its file meta information lacks {keyword}; write it anew")
+        uid, sop_class, syntax = found.values()
+        return cls(uid, sop_class, syntax, content)
+
+    def size_bytes(self) -> int:
+        """Of the whole file."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
+
+    def file_bytes(self) -> bytes:
+        """The whole file."""
+        return self.content if isinstance(self.content, bytes) else self.content.read_bytes()
+
+    def data_set_bytes(self) -> bytes:
+        """The encoded data set: all that follows the file meta information. `ConfigError` where there is none."""
+        whole = self.file_bytes()
+        return whole[_meta_end(whole, self.content) :]
+
+
+def _meta(head: bytes, content: Path | bytes) -> Dataset:
+    end = _meta_end(head, content)
+    try:
+        with quiet():
+            return read_dataset(BytesIO(head[_META_START:end]), is_implicit_VR=False, is_little_endian=True)
+    except DECODING_ERRORS as error:
+        raise ConfigError(f"{_named(content)}: its file meta information is broken: {error}") from error
+
+
+def _meta_end(head: bytes, content: Path | bytes) -> int:
+    """Where the data set begins."""
+    if head[128:_PREFIX_BYTES] != b"DICM" or head[_PREFIX_BYTES : _META_START - 4] != _GROUP_LENGTH:
+        raise ConfigError(f"{_named(content)}: it is no DICOM file (PS3.10 7.1): no preamble and group length")
+    (length,) = struct.unpack_from("<L", head, _META_START - 4)
+    return _META_START + int(length)
+
+
+def _named(content: Path | bytes) -> str:
+    return "an object in memory" if isinstance(content, bytes) else str(content)
