@@ -32,6 +32,10 @@ class Case:
         """The images as files."""
         return [path.read_bytes() for path in sorted(self.folder.rglob("*.dcm"))]
 
+    def plane(self, sop_instance_uid: str) -> ImagePlane:
+        """Where an image lies."""
+        return plane_of(self.source, sop_instance_uid)
+
 
 def newcomer(folder: Path, *, small: bool) -> Case:
     """The newcomer's CT, written below `folder`, with axes, masks and volumes of all of their lesions."""
@@ -40,7 +44,7 @@ def newcomer(folder: Path, *, small: bool) -> Case:
     lesions = []
     for number, (name, (sop, placed)) in enumerate(written.lesions.items(), start=1):
         masks = _masks(placed.shape, source)
-        plane = _plane(source, sop)
+        plane = plane_of(source, sop)
         voxel_mm3 = plane.row_spacing_mm * plane.col_spacing_mm * (plane.slice_thickness_mm or 0.0)
         lesions.append(
             ReportedLesion(
@@ -60,7 +64,8 @@ def newcomer(folder: Path, *, small: bool) -> Case:
     return Case(folder, source, Result(written.study_instance_uid, AUTHOR, tuple(lesions), MADE_AT))
 
 
-def _plane(source: SourceImages, sop_instance_uid: str) -> ImagePlane:
+def plane_of(source: SourceImages, sop_instance_uid: str) -> ImagePlane:
+    """Where an image lies."""
     plane = source.headers[sop_instance_uid][0].plane
     assert isinstance(plane, ImagePlane)
     return plane
@@ -75,7 +80,7 @@ def _masks(shape: Shape, source: SourceImages) -> tuple[tuple[ImageRef, PixelMas
     """The pixels whose centre is in the shape, by slice, from head to feet."""
     found = []
     for sop in source.headers:
-        plane = _plane(source, sop)
+        plane = plane_of(source, sop)
         bits = _inside(shape, plane)
         if bits.any():
             found.append((-plane.origin_mm[2], source.headers[sop][0].ref, PixelMask.of_plane(bits)))
