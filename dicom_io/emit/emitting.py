@@ -79,10 +79,13 @@ class Emission:
     left_out: tuple[LeftOut, ...]
 
 
-Written = tuple[Dataset | None, tuple[LeftOut, ...]]
-"""A data set with file meta information (None where no lesion is left for it), and the lesions it does not hold."""
+Written = tuple[Dataset | tuple[Dataset, ...] | None, tuple[LeftOut, ...]]
+"""A data set with file meta information, or one a series (None or () where no lesion is left), and what they lack."""
 Writer = Callable[[Result, SourceImages, EmitSettings, Mapping[str, Dataset]], Written]
-"""The last argument holds what was written before for the same result, by kind: what may be referred to."""
+"""The last argument holds what was written before for the same result, by kind: what may be referred to.
+
+Further objects of a kind stand under 'kind/2' and so on.
+"""
 
 
 def emit(result: Result, source: SourceImages, kinds: Sequence[str], settings: EmitSettings | None = None) -> Emission:
@@ -100,11 +103,12 @@ def emit(result: Result, source: SourceImages, kinds: Sequence[str], settings: E
         if kind not in kinds:
             continue
         writer: Writer = import_module(_WRITERS[kind]).write
-        dataset, left = writer(result, source, settings, before)
+        written, left = writer(result, source, settings, before)
         left_out.extend(left)
-        if dataset is not None:
-            before[kind] = dataset
-    return Emission(tuple(_encoded(kind, dataset) for kind, dataset in before.items()), tuple(left_out))
+        datasets = (written,) if isinstance(written, Dataset) else written or ()
+        before.update((kind if number == 1 else f"{kind}/{number}", one) for number, one in enumerate(datasets, 1))
+    encoded = tuple(_encoded(kind.partition("/")[0], dataset) for kind, dataset in before.items())
+    return Emission(encoded, tuple(left_out))
 
 
 def _encoded(kind: str, dataset: Dataset) -> EmittedObject:
