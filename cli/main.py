@@ -34,6 +34,7 @@ COMMANDS = {
     "evaluate": "cli.evaluate",
     "place": "cli.place",
     "export": "cli.export",
+    "feedback": "cli.feedback",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
 

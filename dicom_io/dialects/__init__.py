@@ -81,12 +81,12 @@ def _source(ds: Dataset, dialect: str) -> Source:
         sop_instance_uid=text(ds, "SOPInstanceUID"),
         sop_class_uid=text(ds, "SOPClassUID"),
         dialect=dialect,
-        content_datetime=_content_datetime(ds),
+        content_datetime=content_datetime(ds),
         predecessors=_predecessors(ds),
     )
 
 
-def _content_datetime(ds: Dataset) -> str:
+def content_datetime(ds: Dataset) -> str:
     """YYYYMMDDHHMMSS[.ffffff] of ContentDate and ContentTime; '' where the date is no date."""
     date = "".join(character for character in text(ds, "ContentDate") if character.isdigit())
     if len(date) != 8:

@@ -1,0 +1,127 @@
+"""Which report of a reader is a later state of which report of ours.
+
+By the predecessor that it names (PS3.3 C.17.2.2), else by the series that it lies in, else, for viewers that tell
+neither (OHIF 3.11: seen), by label and place of its marks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from deeplesion_miner.feedback_marks import FeedbackSettings, Mark, Planes, distance, is_link, marks_of
+from deeplesion_miner.feedback_reports import ReadReport
+from deeplesion_miner.merge import SAVES_WITHOUT_PREDECESSOR
+
+
+@dataclass
+class Chain:
+    """What followed one report of ours."""
+
+    ours: tuple[str, ...]
+    """The report itself."""
+    saves: list[str] = field(default_factory=list)
+    """SOP Instance UIDs of its re-saves, oldest first, rejected ones among them."""
+    tip: str = ""
+    """The newest re-save that is not rejected; '' = none."""
+    link: str = ""
+    """How the tip was found: 'predecessor', 'same_series' or 'label_and_place'."""
+    is_corrected: bool = False
+    """A report of ours names it as its predecessor."""
+
+
+def chains(
+    reports: Sequence[ReadReport], rejected: Collection[str], planes: Planes, settings: FeedbackSettings
+) -> dict[str, Chain]:
+    """The chain of each report of ours, by its SOP Instance UID; a re-save may follow several of them."""
+    return _Linking(reports, rejected, planes, settings).run()
+
+
+class _Linking:
+    """Reports of one study, taken from the oldest on."""
+
+    def __init__(
+        self, reports: Sequence[ReadReport], rejected: Collection[str], planes: Planes, settings: FeedbackSettings
+    ) -> None:
+        self.by_uid = {one.uid: one for one in reports}
+        self.rejected = rejected
+        self.settings = settings
+        self.marks: Mapping[str, list[Mark]] = {
+            one.uid: [mark for mark in marks_of(one, planes) if mark.is_measured] for one in reports
+        }
+        named = {p for one in reports if one.author is not None for p in one.source.predecessors}
+        self.chains = {
+            one.uid: Chain((one.uid,), is_corrected=one.uid in named)
+            for one in reports
+            if one.author is not None and self.marks[one.uid]
+        }
+        self.families: dict[str, frozenset[str]] = {uid: frozenset((uid,)) for uid in self.chains}
+
+    def run(self) -> dict[str, Chain]:
+        others = [one for one in self.by_uid.values() if one.author is None]
+        for report in _oldest_first(others):
+            family, link = self._family(report)
+            self.families[report.uid] = family
+            for uid in sorted(family):
+                chain = self.chains[uid]
+                chain.saves.append(report.uid)
+                if report.uid not in self.rejected:
+                    chain.tip, chain.link = report.uid, link
+        return self.chains
+
+    def _family(self, report: ReadReport) -> tuple[frozenset[str], str]:
+        """Our reports that this one follows, and by what; empty where it is a reader's own."""
+        named = [uid for uid in report.source.predecessors if uid in self.by_uid and uid != report.uid]
+        if named:
+            return self._union(named), "predecessor"
+        series = report.source.series_instance_uid
+        beside = [uid for uid in self.families if self.by_uid[uid].source.series_instance_uid == series and series]
+        if self._union(beside):
+            return self._union(beside), "same_series"
+        if report.source.writer == SAVES_WITHOUT_PREDECESSOR:
+            return self._by_place(report), "label_and_place"
+        return frozenset(), ""
+
+    def _union(self, uids: Iterable[str]) -> frozenset[str]:
+        return frozenset().union(*(self.families.get(uid, frozenset()) for uid in uids))
+
+    def _by_place(self, report: ReadReport) -> frozenset[str]:
+        """Each mark speaks for the report of ours that it fits best, in its first or its latest state; the newest
+        of several that fit alike."""
+        family = set()
+        before = [chain for uid, chain in self.chains.items() if _may_follow(report, self.by_uid[uid])]
+        before.sort(key=lambda chain: _age(self.by_uid[chain.ours[0]]), reverse=True)
+        for mark in self.marks[report.uid]:
+            fits = [
+                (strength, distance(old, mark), rank)
+                for rank, chain in enumerate(before)
+                for state in {*chain.ours, *chain.saves}
+                for old in self.marks[state]
+                if (strength := is_link(old, mark, self.settings)) is not None
+            ]
+            if fits:
+                family.add(before[min(fits)[2]].ours[0])
+        return frozenset(family)
+
+
+def _may_follow(report: ReadReport, ours: ReadReport) -> bool:
+    """False only where both times are known and ours is the later one."""
+    earlier, later = ours.source.content_datetime, report.source.content_datetime
+    return not earlier or not later or earlier <= later
+
+
+def _age(report: ReadReport) -> tuple[str, str]:
+    return report.source.content_datetime, report.uid
+
+
+def _oldest_first(reports: Iterable[ReadReport]) -> list[ReadReport]:
+    """By time, but no report before one that it names; of those that name one another the oldest first."""
+    waiting = sorted(reports, key=_age)
+    ordered = []
+    while waiting:
+        uids = {one.uid for one in waiting}
+        free = [one for one in waiting if not uids.intersection(one.source.predecessors) - {one.uid}]
+        following = (free or waiting)[0]
+        waiting.remove(following)
+        ordered.append(following)
+    return ordered
