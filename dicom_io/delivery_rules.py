@@ -10,6 +10,7 @@ from typing import Literal
 
 import schemas
 from deeplesion_miner.errors import ConfigError
+from dicom_io.store_status import StoreAnswer, Verdict, commitment_failure
 
 
 class State(StrEnum):
@@ -80,6 +81,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 }
 """By state and event; an event without an entry changes nothing, so that reports may be repeated and come late."""
 
+WARNED = "stored_with_warning"
+"""The reason that stays with an object that is delivered."""
 _PASSING = frozenset({Event.AGAIN, Event.UNCOMMITTED, Event.UNLISTED})
 
 Commitment = Literal["auto", "required", "never"]
@@ -146,6 +149,9 @@ def after(standing: Standing, happening: Happening, policy: Policy, now_s: float
     state = TRANSITIONS[standing.state].get(event)
     if state is None:
         return standing
+    said = happening
+    if state in DELIVERED and standing.reason == WARNED and not happening.reason:
+        said = Happening(event, standing.reason, standing.detail)
     attempts = standing.attempts + (event in _PASSING)
     refusals = standing.refusals + (event is Event.REFUSED)
     pause_s = 0.0
@@ -158,8 +164,8 @@ def after(standing: Standing, happening: Happening, policy: Policy, now_s: float
     return replace(
         standing,
         state=state,
-        reason=happening.reason,
-        detail=happening.detail,
+        reason=said.reason,
+        detail=said.detail,
         attempts=attempts,
         refusals=refusals,
         maybe_there=True,
@@ -177,20 +183,27 @@ def pause(policy: Policy, first_s: float, failures: int, key: str) -> float:
     return whole_s * (0.5 + int.from_bytes(digest[:4], "big") / 2**33)
 
 
-def of_store_status(status: int, comment: str = "") -> Happening:
-    """What a C-STORE status means (`schemas/delivery.toml`)."""
-    return _of_status("store_status", status, comment)
+def of_answer(answer: StoreAnswer) -> Happening:
+    """What an archive's answer means for the object."""
+    event, reason = _ANSWERS[answer.verdict]
+    return Happening(event, reason, answer.text if reason else "")
+
+
+_ANSWERS = {
+    Verdict.STORED: (Event.STORED, ""),
+    Verdict.WARNING: (Event.STORED, WARNED),
+    Verdict.THERE: (Event.ALREADY_THERE, ""),
+    Verdict.TEMPORARY: (Event.AGAIN, "not_taken"),
+    Verdict.PERMANENT: (Event.REFUSED, "refused"),
+}
 
 
 def of_commitment_failure(failure_reason: int) -> Happening:
     """What the failure reason (0008,1197) of a commitment report means."""
-    return _of_status("commitment_failure", failure_reason, "")
-
-
-def _of_status(table: str, status: int, comment: str) -> Happening:
-    row = next(one for one in schemas.load("delivery")[table] if one["first"] <= status <= one["last"])
-    said = f"{status:04X}H{' ' + comment if comment else ''}"
-    return Happening(Event(row["event"]), row["reason"], said if row["reason"] else "")
+    text, send_again = commitment_failure(failure_reason)
+    if send_again:
+        return Happening(Event.UNCOMMITTED, "not_committed", text)
+    return Happening(Event.IMPOSSIBLE, "commitment_refused", text)
 
 
 def identity_refusal(patient_id: str, in_archive: Collection[str] | None) -> str:

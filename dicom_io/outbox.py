@@ -14,8 +14,17 @@ from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from dicom_io.delivery_rules import DELIVERED, OPEN, Event, Happening, Policy, Standing, State, after
-from dicom_io.delivery_rules import of_commitment_failure as commitment_failure
+from dicom_io.delivery_rules import (
+    DELIVERED,
+    OPEN,
+    Event,
+    Happening,
+    Policy,
+    Standing,
+    State,
+    after,
+    of_commitment_failure,
+)
 from dicom_io.emit import EmittedObject
 from dicom_io.outbox_contents import Contents
 from dicom_io.outbox_file import OutboxFile
@@ -168,14 +177,12 @@ class Outbox:
                 parcel.number: self._happen(database, parcel.number, happening, now_s) for parcel, happening in happened
             }
 
-    def release(self, parcels: Iterable[Parcel], due_s: float | None = None) -> None:
-        """Gives back claimed objects to which nothing happened; `due_s` has them wait."""
+    def release(self, parcels: Iterable[Parcel], maybe_there: bool = False) -> None:
+        """Gives back claimed objects to which nothing happened, or of which that is not known (`maybe_there`)."""
         with self._file.transaction() as database:
-            # What was claimed and not touched is no more under way than it was before.
             database.executemany(
-                "UPDATE object SET owner = '', maybe_there = ?, due_s = coalesce(?, due_s)"
-                " WHERE number = ? AND owner = ?",
-                ((int(one.standing.maybe_there), due_s, one.number, self._owner.name) for one in parcels),
+                "UPDATE object SET owner = '', maybe_there = ? WHERE number = ? AND owner = ?",
+                ((int(maybe_there or one.standing.maybe_there), one.number, self._owner.name) for one in parcels),
             )
 
     def take_back(self) -> int:
@@ -207,6 +214,13 @@ class Outbox:
                 ((transaction_uid, report_due_s, one.number) for one in parcels),
             )
 
+    def expect_no_report(self, transaction_uid: str, now_s: float) -> None:
+        """Has the objects of a request that was not taken be confirmed in another way, now."""
+        with self._file.transaction() as database:
+            database.execute(
+                "UPDATE object SET due_s = ? WHERE transaction_uid = ? AND state = 'sent'", (now_s, transaction_uid)
+            )
+
     def report(self, transaction_uid: str, committed: Collection[str], failed: Mapping[str, int], now_s: float) -> bool:
         """Notes a storage commitment report; False where the transaction is not one of ours.
 
@@ -229,7 +243,7 @@ class Outbox:
                     self._happen(database, members[uid][0], Happening(Event.COMMITTED), now_s, keep_owner=True)
             for uid, failure_reason in failed.items():
                 if uid in members and members[uid][1] == transaction_uid:
-                    happening = commitment_failure(failure_reason)
+                    happening = of_commitment_failure(failure_reason)
                     self._happen(database, members[uid][0], happening, now_s, keep_owner=True)
         return True
 

@@ -28,7 +28,7 @@ class Contents:
         folders: set[Path] = set()
         for sha256, content in contents:
             target = self.path(sha256)
-            if target.exists():
+            if self.read(sha256) is not None:
                 # Another process may have renamed it just now, and not yet made the name durable.
                 folders.add(target.parent)
                 continue

@@ -1,0 +1,337 @@
+"""Takes objects of an outbox to their archive: claim, confirm whose study it is, send, have it committed or prove it.
+
+Every step is recorded only after the archive's answer, so that a kill at any instant repeats a question, never an
+object: what may be under way is asked for before it is sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Protocol
+
+from deeplesion_miner.errors import ArchiveError
+from dicom_io.delivery_rules import Event, Happening, Policy, State, identity_refusal, of_answer
+from dicom_io.object_file import ObjectFile
+from dicom_io.outbox import Outbox, Parcel
+from dicom_io.proof import Inquiry, prove
+from dicom_io.store_status import StoreAnswer
+
+logger = logging.getLogger(__name__)
+
+_STUDIES_REMEMBERED = 1000
+
+
+class Sender(Protocol):
+    """Stores objects; `dicom_io.sending.StoreSender` and `dicom_io.stow.StowSender`."""
+
+    def send(self, objects: Iterable[ObjectFile]) -> Iterator[StoreAnswer]:
+        """The answer for each object as it comes; raises ArchiveError where the archive is away or lost."""
+
+    def close(self) -> None:
+        """Releases what is held."""
+
+
+class Committer(Protocol):
+    """Asks for storage commitment; `dicom_io.committing.Committer`. Reports go to `Outbox.report` as they come."""
+
+    def request(self, transaction_uid: str, objects: Sequence[tuple[str, str]]) -> bool:
+        """Requests commitment of (SOP class, SOP instance) UIDs; False where the archive does not offer it to us."""
+
+
+@dataclass(frozen=True)
+class Wire:
+    """The ways to one archive."""
+
+    sender: Sender
+    inquiry: Inquiry
+    committer: Committer | None = None
+    differs: Callable[[Parcel, ObjectFile], bool | None] | None = None
+    """Whether the archive's object is another one than ours (None: it cannot tell), where it may silently keep one."""
+    on_close: Callable[[], None] = lambda: None
+
+    def close(self) -> None:
+        """Releases what is held."""
+        self.sender.close()
+        self.on_close()
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How much at a time, and how long a run waits; seconds."""
+
+    batch: int = 200
+    """Objects claimed at one time."""
+    record_every: int = 50
+    """Answers recorded in one transaction: so many questions a kill may cost, no object."""
+    record_within_s: float = 1.0
+    patience_s: float = 30.0
+    """A run that is not told to wait ends when nothing has moved for so long."""
+    report_within_s: float = 3600.0
+    """After this a commitment report counts as lost."""
+    identity_valid_s: float = 600.0
+    longest_pause_s: float = 30.0
+    """Between attempts to reach an archive that is away."""
+
+
+@dataclass
+class Tally:
+    """What a run did."""
+
+    events: Counter[str] = field(default_factory=Counter)
+    """Recorded events by name."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """Objects that did not arrive, by reason."""
+    away: ArchiveError | None = None
+    """Why the archive could not be reached in the end."""
+
+
+class Delivery:
+    """Works on the objects for one destination; several may run at once, in several processes."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        destination: str,
+        wire: Wire,
+        *,
+        policy: Policy | None = None,
+        pace: Pace | None = None,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._outbox = outbox
+        self._destination = destination
+        self._wire = wire
+        self._policy = policy or Policy()
+        self._pace = pace or Pace()
+        self._clock = clock
+        self._sleep = sleep
+        self._stop = stop
+        self._offers_commitment = wire.committer is not None and self._policy.commitment != "never"
+        self._reached = False
+        self._patients: dict[str, tuple[float, Collection[str] | None]] = {}
+        self.tally = Tally()
+
+    def run(self, wait: bool = False) -> Tally:
+        """Delivers until nothing is left to do; unless told to wait, also until nothing moves any more.
+
+        Raises the ArchiveError that no repetition can help.
+        """
+        moved_s, pause_s, pending = self._clock(), 0.5, self._outbox.pending(self._destination)
+        while not self._stop():
+            moved = False
+            try:
+                moved = self.step()
+                self.tally.away = None
+            except ArchiveError as error:
+                if not error.temporary:
+                    raise
+                logger.info("%s", error)
+                self.tally.away = error
+            now_s, before, pending = self._clock(), pending, self._outbox.pending(self._destination)
+            if moved or pending < before:
+                moved_s, pause_s = now_s, 0.5
+                continue
+            if not pending:
+                break
+            if not wait and now_s - moved_s >= self._pace.patience_s:
+                break
+            self._sleep(self._until_due(now_s, pause_s))
+            if self.tally.away is not None:
+                pause_s = min(2 * pause_s, self._pace.longest_pause_s)
+        return self.tally
+
+    def step(self) -> bool:
+        """One batch to be sent and one to be confirmed, of what is due; False where nothing was."""
+        sent = self._claimed("send", self._deliver)
+        confirmed = self._claimed("confirm", self._confirm)
+        return sent or confirmed
+
+    def _until_due(self, now_s: float, pause_s: float) -> float:
+        """How long to sleep: reports come any time, and other processes queue."""
+        if self.tally.away is not None:
+            return pause_s
+        due_s = self._outbox.next_due_s(self._destination)
+        return min(max((due_s or now_s + 1.0) - now_s, 0.02), 1.0)
+
+    def _claimed(self, work: str, job: Callable[[tuple[Parcel, ...]], None]) -> bool:
+        """Claims a batch and works on it; gives back what is left of it where the archive is away."""
+        assert work in ("send", "confirm")
+        now_s = self._clock()
+        claimed = self._outbox.claim(
+            self._destination, "send" if work == "send" else "confirm", now_s, self._pace.batch
+        )
+        if not claimed:
+            return False
+        try:
+            job(claimed)
+        except BaseException:
+            # Conservative: whatever ended us, an object may have gone out.
+            self._outbox.release(claimed, maybe_there=work == "send")
+            raise
+        return True
+
+    def _record(self, happened: Sequence[tuple[Parcel, Happening]]) -> None:
+        if not happened:
+            return
+        standings = self._outbox.record(happened, self._clock())
+        for parcel, happening in happened:
+            self.tally.events[happening.event] += 1
+            if standings[parcel.number].state in (State.FAILED, State.DEAD):
+                self.tally.refused[happening.reason] += 1
+
+    # --- sending -------------------------------------------------------------------------------------
+
+    def _deliver(self, claimed: Sequence[Parcel]) -> None:
+        self._reached = False
+        left: list[Parcel] = []
+        for study, group in groupby(claimed, key=lambda one: one.study_instance_uid):
+            allowed = self._of_right_patient(study, list(group))
+            left.extend(self._not_there_yet(allowed))
+        self._send(left)
+
+    def _of_right_patient(self, study: str, parcels: Sequence[Parcel]) -> list[Parcel]:
+        """Those whose study in the archive is the object's own patient's; the others are dead by name of the reason."""
+        in_archive = self._identity(study)
+        refusals = [identity_refusal(one.patient_id, in_archive) for one in parcels]
+        self._record(
+            [
+                (one, Happening(Event.IMPOSSIBLE, refusal))
+                for one, refusal in zip(parcels, refusals, strict=True)
+                if refusal
+            ]
+        )
+        return [one for one, refusal in zip(parcels, refusals, strict=True) if not refusal]
+
+    def _identity(self, study: str) -> Collection[str] | None:
+        """PatientIDs of the study in the archive, asked anew after a while: patients get merged."""
+        now_s = self._clock()
+        asked_s, found = self._patients.get(study, (float("-inf"), None))
+        if now_s - asked_s > self._pace.identity_valid_s:
+            found = {patient for patient, _ in self._wire.inquiry.identities(study)} or None
+            self._reached = True
+            if len(self._patients) >= _STUDIES_REMEMBERED:
+                self._patients.clear()
+            if found is not None:
+                self._patients[study] = (now_s, found)
+        return found
+
+    def _not_there_yet(self, parcels: Sequence[Parcel]) -> list[Parcel]:
+        """Those that the archive does not have, of what may have gone out before; the others need no second sending."""
+        asked = [one for one in parcels if one.standing.maybe_there]
+        listed = self._listed(asked)
+        there = [one for one in asked if one.sop_instance_uid in listed]
+        self._record([(one, self._compared(one, Event.ALREADY_THERE)) for one in there])
+        return [one for one in parcels if one.number not in {known.number for known in there}]
+
+    def _listed(self, parcels: Sequence[Parcel]) -> frozenset[str]:
+        if not parcels:
+            return frozenset()
+        listed = prove(self._wire.inquiry, parcels)
+        self._reached = True
+        return listed
+
+    def _send(self, parcels: Sequence[Parcel]) -> None:
+        """Sends over one association; what was answered is recorded, whatever ends it."""
+        unanswered: dict[str, Parcel] = {}
+        files: list[ObjectFile] = []
+        for one in parcels:
+            content = self._outbox.content(one)
+            if content is None:
+                self._record([(one, Happening(Event.IMPOSSIBLE, "file_damaged"))])
+                continue
+            unanswered[one.sop_instance_uid] = one
+            files.append(_object_file(one, content))
+        if not files:
+            return
+        answered: list[tuple[Parcel, Happening]] = []
+        recorded_s = self._clock()
+        try:
+            for answer in self._wire.sender.send(files):
+                self._reached = True
+                answered.append((unanswered.pop(answer.sop_instance_uid), of_answer(answer)))
+                now_s = self._clock()
+                if len(answered) >= self._pace.record_every or now_s - recorded_s >= self._pace.record_within_s:
+                    self._record(answered)
+                    answered, recorded_s = [], now_s
+        except ArchiveError as error:
+            self._record(answered)
+            answered = []
+            self._lost(list(unanswered.values()), str(error))
+            raise
+        self._record(answered)
+        self._record([(one, Happening(Event.AGAIN, "no_answer")) for one in unanswered.values()])
+
+    def _lost(self, unanswered: Sequence[Parcel], text: str) -> None:
+        """Any of them may be there. Where the archive was reached just now, it may have stumbled over the first."""
+        stumbled = unanswered[: int(self._reached)]
+        self._record([(one, Happening(Event.AGAIN, "lost", text)) for one in stumbled])
+        self._outbox.release(unanswered[len(stumbled) :], maybe_there=True)
+
+    # --- confirming ----------------------------------------------------------------------------------
+
+    def _confirm(self, claimed: Sequence[Parcel]) -> None:
+        """Commitment for what it was not yet asked for; proof by query for the others, and where there is none."""
+        required = self._policy.commitment == "required"
+        fresh = [one for one in claimed if required or not one.standing.transaction_uid]
+        if fresh and self._offers_commitment:
+            self._offers_commitment = self._request(fresh)
+        if fresh and self._offers_commitment:
+            self._prove([one for one in claimed if one not in fresh])
+        elif required:
+            text = "it gives no storage commitment, and [send] commitment is required"
+            raise ArchiveError(text, peer=self._destination, operation="N-ACTION", temporary=False)
+        else:
+            self._prove(claimed)
+
+    def _request(self, parcels: Sequence[Parcel]) -> bool:
+        """Asks for commitment; False where the archive does not offer it. Where it fails the objects are due at once."""
+        assert self._wire.committer is not None
+        transaction_uid = f"2.25.{uuid.uuid4().int}"
+        now_s = self._clock()
+        self._outbox.request(transaction_uid, parcels, now_s, now_s + self._pace.report_within_s)
+        taken = False
+        try:
+            references = [(one.sop_class_uid, one.sop_instance_uid) for one in parcels]
+            taken = self._wire.committer.request(transaction_uid, references)
+        except ArchiveError as error:
+            if error.status is None:
+                raise
+            logger.info("%s", error)
+            return True
+        finally:
+            if not taken:
+                self._outbox.expect_no_report(transaction_uid, self._clock())
+        self.tally.events["commitment requested"] += len(parcels) * taken
+        return taken
+
+    def _prove(self, parcels: Sequence[Parcel]) -> None:
+        """Proof by query: what the archive lists, it has."""
+        listed = self._listed(parcels)
+        self._record(
+            [
+                (one, self._compared(one, Event.LISTED))
+                if one.sop_instance_uid in listed
+                else (one, Happening(Event.UNLISTED, "not_listed"))
+                for one in parcels
+            ]
+        )
+
+    def _compared(self, parcel: Parcel, event: Event) -> Happening:
+        """The event, unless the archive is to be compared and holds another object."""
+        if self._wire.differs is not None:
+            content = self._outbox.content(parcel)
+            if content is not None and self._wire.differs(parcel, _object_file(parcel, content)):
+                return Happening(Event.IMPOSSIBLE, "kept_another")
+        return Happening(event)
+
+
+def _object_file(parcel: Parcel, content: bytes) -> ObjectFile:
+    return ObjectFile(parcel.sop_instance_uid, parcel.sop_class_uid, parcel.transfer_syntax_uid, content)
