@@ -33,6 +33,7 @@ COMMANDS = {
     "predict": "cli.predict",
     "evaluate": "cli.evaluate",
     "place": "cli.place",
+    "lint": "cli.lint",
     "export": "cli.export",
     "feedback": "cli.feedback",
 }

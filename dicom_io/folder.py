@@ -57,7 +57,7 @@ class FolderIndex:
         self._unreadable: list[Unreadable] = []
         self._too_large: dict[str, Unreadable] = {}
         self._studies: dict[str, dict[str, list[IndexedFile]]] = defaultdict(lambda: defaultdict(list))
-        for count, path in enumerate(_files(self.paths), start=1):
+        for count, path in enumerate(files_under(self.paths), start=1):
             self._add(path)
             if progress is not None:
                 progress(count)
@@ -191,7 +191,7 @@ def _instances(files: Iterable[IndexedFile]) -> tuple[InstanceListing, ...]:
     )
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
+def files_under(paths: Iterable[Path]) -> Iterator[Path]:
     """All files under the paths, each once, in sorted order; links to folders below them are not followed.
 
     Folders that cannot be listed, links that lead nowhere, devices and pipes are among them, so that each is
