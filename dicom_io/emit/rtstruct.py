@@ -49,6 +49,8 @@ def _written(group: MaskGroup, result: Result, source: SourceImages, settings: E
     found.SeriesNumber = envelope.SERIES_NUMBERS[KIND]
     found.SeriesDescription = "Lesions (contours)"
     found.OperatorsName = ""
+    found.FrameOfReferenceUID = next(iter(group.planes.values())).frame_of_reference_uid
+    found.PositionReferenceIndicator = image.get("PositionReferenceIndicator", "")
     envelope.put_patient_and_study(found, image)
     envelope.put_equipment(found)
     envelope.put_times(found, result)
