@@ -150,12 +150,12 @@ def of_bookmarks(kept: Sequence[Kept], unread_at: datetime) -> tuple[Result, ...
 
 def _of_reader(reader: str, found: Sequence[Kept], unread_at: datetime) -> Result:
     sources = sorted({one.bookmark.source for one in found}, key=lambda source: source.sop_instance_uid)
-    newest = max(source.content_datetime for source in sources)[:14]
+    moments = [moment for source in sources if (moment := _moment(source.content_datetime))]
     return Result(
         study_instance_uid=found[0].lesion.header.ref.study_instance_uid,
         author=Author(reader, is_algorithm=False),
         lesions=tuple(_of_bookmark(number, one) for number, one in enumerate(found, start=1)),
-        made_at=datetime.strptime(newest, "%Y%m%d%H%M%S") if len(newest) == 14 else unread_at,
+        made_at=max(moments, default=unread_at),
         predecessors=tuple(
             ObjectRef(
                 source.study_instance_uid, source.series_instance_uid, source.sop_instance_uid, source.sop_class_uid
@@ -163,6 +163,14 @@ def _of_reader(reader: str, found: Sequence[Kept], unread_at: datetime) -> Resul
             for source in sources
         ),
     )
+
+
+def _moment(content_datetime: str) -> datetime | None:
+    """To the second; None for what is no date and time, such as a 31st of June."""
+    try:
+        return datetime.strptime(content_datetime[:14], "%Y%m%d%H%M%S")
+    except ValueError:
+        return None
 
 
 def _of_bookmark(number: int, one: Kept) -> ReportedLesion:
