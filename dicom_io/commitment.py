@@ -6,14 +6,14 @@ later, perhaps twice. So a report carries its transaction UID, and whoever takes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
-from pynetdicom import build_context, evt
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import N_ACTION
 from pynetdicom.dsutils import encode
@@ -50,22 +50,14 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An object that the archive does not commit itself to; `reason` as in PS3.3 C.14.1.1."""
-
-    sop_instance_uid: str
-    reason: int
-
-
-@dataclass(frozen=True)
 class CommitmentReport:
     """What an archive says of the objects of one request."""
 
     transaction_uid: str
     committed: tuple[str, ...]
     """SOP Instance UIDs, sorted."""
-    failed: tuple[Failure, ...]
-    """Sorted by UID. An object may be neither here nor there: then nothing was said of it."""
+    failed: Mapping[str, int]
+    """Failure reasons (PS3.3 C.14.1.1) by UID. An object may be neither here nor there: nothing was said of it."""
 
 
 OnReport = Callable[[CommitmentReport], bool]
@@ -79,6 +71,14 @@ that the archive reports again.
 def context() -> PresentationContext:
     """The presentation context that asks for storage commitment."""
     return build_context(StorageCommitmentPushModel, UNCOMPRESSED)
+
+
+def support(entity: AE, *, as_provider: bool = False) -> None:
+    """Lets archives report to this application entity; `as_provider` lets others ask it for commitment, too.
+
+    The archive opens the association, but stays the provider: it selects roles for that (PS3.4 J.3.3), or forgets to.
+    """
+    entity.add_supported_context(StorageCommitmentPushModel, UNCOMPRESSED, scu_role=as_provider, scp_role=True)
 
 
 def is_accepted(association: Association) -> bool:
@@ -153,7 +153,7 @@ def read_report(information: Dataset) -> CommitmentReport:
     return CommitmentReport(
         normal_uid(attributes.text(information, "TransactionUID")),
         tuple(sorted(committed)),
-        tuple(Failure(uid, failed[uid]) for uid in sorted(failed)),
+        {uid: failed[uid] for uid in sorted(failed)},
     )
 
 

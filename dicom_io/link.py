@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.presentation import PresentationContext
 
 from deeplesion_miner.errors import ArchiveError
 from dicom_io import association as associations
@@ -55,7 +56,10 @@ def is_done(status: int) -> bool:
 
 
 class Link:
-    """The association of one thread with one archive. `store` takes what comes by C-GET."""
+    """The association of one thread with one archive.
+
+    `store` takes what comes by C-GET: objects of `classes`, else what mining fetches.
+    """
 
     def __init__(
         self,
@@ -65,12 +69,14 @@ class Link:
         store: ObjectStore | None = None,
         limits: Limits | None = None,
         tls_context: ssl.SSLContext | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
         self.address = address
         self.calling_ae = calling_ae
         self._store = store
         self._limits = limits or Limits()
         self._tls_context = tls_context
+        self._classes = classes
         self._association: Association | None = None
         self._deadline_s = 0.0
         self._disk_failure: OSError | None = None
@@ -173,14 +179,19 @@ class Link:
     def _established(self) -> Association:
         if self._association is not None and self._association.is_established:
             return self._association
-        getting = self._store is not None
+        contexts: Sequence[PresentationContext] = negotiation.query_contexts()
+        roles: Sequence[Any] = ()
+        if self._store is not None and self._classes:
+            contexts, roles = negotiation.get_contexts(self._classes), negotiation.storage_roles(self._classes)
+        elif self._store is not None:
+            contexts, roles = negotiation.retrieve_contexts(), negotiation.storage_roles()
         self._association = associations.associate(
             self.address,
             self.calling_ae,
-            negotiation.retrieve_contexts() if getting else negotiation.query_contexts(),
+            contexts,
             limits=self._limits,
             tls_context=self._tls_context,
-            roles=negotiation.storage_roles() if getting else (),
+            roles=roles,
             handlers=[(evt.EVT_C_STORE, self._keep)],
         )
         return self._association

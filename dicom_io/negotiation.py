@@ -62,6 +62,7 @@ _CT_SYNTAXES = [
     str(uid.DeflatedExplicitVRLittleEndian),
     str(uid.ExplicitVRBigEndian),
 ]
+_RESULT_SYNTAXES = [str(uid.DeflatedExplicitVRLittleEndian), str(uid.RLELossless)]
 _OTHER_SYNTAXES = [str(uid.JPEGLosslessSV1), str(uid.JPEG2000Lossless), str(uid.JPEGBaseline8Bit)]
 
 SCP_SYNTAXES = [*UNCOMPRESSED, *_CT_SYNTAXES, str(uid.JPEG2000MCLossless), str(uid.JPEG2000MC)]
@@ -92,6 +93,15 @@ def retrieve_contexts() -> tuple[PresentationContext, ...]:
 def query_contexts() -> tuple[PresentationContext, ...]:
     """The contexts of an association for finding and C-MOVE."""
     return tuple(build_context(service, UNCOMPRESSED) for service in (ECHO, FIND, MOVE))
+
+
+def get_contexts(sop_classes: Iterable[str]) -> tuple[PresentationContext, ...]:
+    """The contexts of an association for finding and for C-GET of results: uncompressed, deflated or RLE."""
+    wanted = [build_context(service, UNCOMPRESSED) for service in (ECHO, FIND, GET)]
+    for sop_class in sop_classes:
+        wanted.append(build_context(sop_class, UNCOMPRESSED))
+        wanted.extend(build_context(sop_class, [syntax]) for syntax in _RESULT_SYNTAXES)
+    return tuple(wanted)
 
 
 def storage_roles(

@@ -19,15 +19,15 @@ from pynetdicom.presentation import PresentationContext
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
 from dicom_io import association as associations
-from dicom_io import commitment, reencoding
+from dicom_io import commitment, negotiation, reencoding
 from dicom_io.address import Address
 from dicom_io.association import Limits
 from dicom_io.commitment import CommitmentReport
 from dicom_io.object_file import ObjectFile
 from dicom_io.store_status import StoreAnswer, Verdict, judge
 
-MAXIMUM_CONTEXTS = 128
-"""Presentation context IDs are odd numbers from 1 to 255 (PS3.8 9.3.2.2)."""
+MAXIMUM_CONTEXTS = 126
+"""Presentation context IDs are odd numbers from 1 to 255 (PS3.8 9.3.2.2); two are for other services."""
 _ATTEMPTS = 2
 """How often an object goes out within one call where the association is lost before it is answered."""
 _MEDIUM = 0
@@ -140,13 +140,14 @@ class StoreSender:
             return self._association
         self.close()
         proposed = set(wanted) | self._proposed
-        if len(proposed) >= MAXIMUM_CONTEXTS:
+        if len(proposed) > MAXIMUM_CONTEXTS:
             proposed = set(wanted)
         contexts = [build_context(sop_class, syntax) for sop_class, syntax in sorted(proposed)]
         self._association = associations.associate(
             self.address,
             self.calling_ae,
-            [*contexts, commitment.context()],
+            # Some archives abort an association of which they take no context: all take Verification.
+            [*contexts, commitment.context(), build_context(negotiation.ECHO, negotiation.UNCOMPRESSED)],
             limits=self._limits,
             tls_context=self._tls_context,
             handlers=[] if self._on_report is None else [commitment.handler(self._on_report)],
@@ -172,7 +173,7 @@ def _proposals(transfer_syntax_uid: str) -> tuple[str, ...]:
 def _batch_length(objects: Sequence[ObjectFile]) -> int:
     """All, where their contexts fit into one association; else as few as surely fit."""
     kinds = {(one.sop_class_uid, syntax) for one in objects for syntax in _proposals(one.transfer_syntax_uid)}
-    return max(len(objects), 1) if len(kinds) < MAXIMUM_CONTEXTS else MAXIMUM_CONTEXTS // 4
+    return max(len(objects), 1) if len(kinds) <= MAXIMUM_CONTEXTS else MAXIMUM_CONTEXTS // 4
 
 
 def _fitting(association: Association, item: ObjectFile) -> PresentationContext | None:
