@@ -171,7 +171,7 @@ def _planes(archive: TransportArchive, reports: Iterable[ReadReport]) -> tuple[P
                     planes[uid, header.ref.frame_number] = header.plane
     unknown = {ref.sop_instance_uid for ref in of_ours if (ref.sop_instance_uid, ref.frame_number) not in planes}
     detail = "the image of a lesion: changes in millimetres are unknown"
-    return planes, tuple(Unreadable(uid, "image_missing", detail=detail) for uid in sorted(unknown))
+    return planes, tuple(Unreadable(uid, "not_delivered", detail=detail) for uid in sorted(unknown))
 
 
 def _measured_on(reports: Iterable[ReadReport]) -> set[ImageRef]:
