@@ -58,12 +58,36 @@ class DeidentificationSection:
 
 
 @dataclass(frozen=True)
+class SendSection:
+    """[send]: where results go, and how patiently."""
+
+    to: str = ""
+    stow_url: str = ""
+    calling_ae: str = "MINER"
+    outbox: str = ""
+    commitment: Literal["auto", "required", "never"] = "auto"
+    report_host: str = "0.0.0.0"
+    report_port: int | None = None
+    report_within_s: float = 3600.0
+    attempts: int = 12
+    refusals: int = 3
+    first_pause_s: float = 2.0
+    longest_pause_s: float = 3600.0
+    patience_s: float = 30.0
+    tls: bool = False
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be set."""
 
     archive: ArchiveSection = field(default_factory=ArchiveSection)
     run: RunSection = field(default_factory=RunSection)
     deidentification: DeidentificationSection = field(default_factory=DeidentificationSection)
+    send: SendSection = field(default_factory=SendSection)
     rules: Rules = field(default_factory=Rules)
 
 

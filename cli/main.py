@@ -35,6 +35,7 @@ COMMANDS = {
     "place": "cli.place",
     "lint": "cli.lint",
     "export": "cli.export",
+    "send": "cli.send",
     "feedback": "cli.feedback",
 }
 """Name -> module that holds it as `command`; in the order of the work."""
@@ -44,7 +45,7 @@ LIBRARIES = ("py.warnings", "pydicom", "pynetdicom", "highdicom")
 """Loggers whose messages quote values of the archive; they are heard with ``-v`` only."""
 
 
-RESUMABLE = frozenset({"run", "import", "train"})
+RESUMABLE = frozenset({"run", "import", "train", "send"})
 """Commands that go on where they were stopped; the others start anew."""
 
 

@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from deeplesion_miner.miner import MineSettings
     from deeplesion_miner.pseudonyms import Pseudonyms
     from dicom_io.opening import ArchiveSettings
+    from dicom_io.outbox import Outbox
 
 KEY_NAME = "pseudonym.key"
 KEY_BYTES = 32
 KEY_BINDING = "pseudonym key"
 """What the ledger calls the key that it is bound to."""
+OUTBOX = "outbox"
+"""Folder of the working folder: results on their way to an archive."""
 OBJECTS, STAGE = "objects", "stage"
 """Folders of the working folder: received objects; encoded slices that wait for a dataset."""
 
@@ -150,6 +153,16 @@ def archive_settings(settings: Settings) -> ArchiveSettings:
         max_object_mb=archive.max_object_mb,
         max_associations=archive.max_associations,
     )
+
+
+def outbox(settings: Settings) -> Outbox:
+    """Results on their way to archives; whoever opens it closes it."""
+    from dicom_io.delivery_rules import Policy
+    from dicom_io.outbox import Outbox
+
+    send = settings.send
+    policy = Policy(send.attempts, send.refusals, send.first_pause_s, send.longest_pause_s, commitment=send.commitment)
+    return Outbox.open(Path(send.outbox).expanduser() if send.outbox else settings.run.work / OUTBOX, policy)
 
 
 def folder_settings(settings: Settings, paths: tuple[Path, ...]) -> ArchiveSettings:

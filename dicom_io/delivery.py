@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Protocol
 
 from deeplesion_miner.errors import ArchiveError
-from dicom_io.delivery_rules import Event, Happening, Policy, State, identity_refusal, of_answer
+from dicom_io.delivery_rules import Event, Happening, State, identity_refusal, of_answer
 from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox, Parcel
 from dicom_io.proof import Inquiry, prove
@@ -100,7 +100,6 @@ class Delivery:
         destination: str,
         wire: Wire,
         *,
-        policy: Policy | None = None,
         pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
@@ -109,7 +108,7 @@ class Delivery:
         self._outbox = outbox
         self._destination = destination
         self._wire = wire
-        self._policy = policy or Policy()
+        self._policy = outbox.policy
         self._pace = pace or Pace()
         self._clock = clock
         self._sleep = sleep
@@ -292,7 +291,7 @@ class Delivery:
             self._prove(claimed)
 
     def _request(self, parcels: Sequence[Parcel]) -> bool:
-        """Asks for commitment; False where the archive does not offer it. Where it fails the objects are due at once."""
+        """Asks for commitment; False where the archive does not offer it. What fails leaves the objects due at once."""
         assert self._wire.committer is not None
         transaction_uid = f"2.25.{uuid.uuid4().int}"
         now_s = self._clock()

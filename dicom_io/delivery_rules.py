@@ -28,6 +28,11 @@ class State(StrEnum):
     DEAD = "dead"
     """Not tried again by itself."""
 
+    @property
+    def is_delivered(self) -> bool:
+        """Whether the archive is known to have the object."""
+        return self in (State.COMMITTED, State.VERIFIED)
+
 
 class Event(StrEnum):
     """What happened to an object."""

@@ -64,7 +64,7 @@ class Outbox:
 
     def __init__(self, folder: Path, policy: Policy | None = None) -> None:
         self.folder = folder
-        self._policy = policy or Policy()
+        self.policy = policy or Policy()
         self._file = OutboxFile(folder)
         self._owners = folder / "owners"
         self._owner = Owner(self._owners)
@@ -340,7 +340,7 @@ class Outbox:
         ).fetchone()
         uid, owner = row[:2]
         before = _standing(row[2:])
-        now = after(before, happening, self._policy, now_s, uid)
+        now = after(before, happening, self.policy, now_s, uid)
         owner = owner if keep_owner else ""
         assignments = ", ".join(f"{item.name} = ?" for item in fields(Standing))
         database.execute(

@@ -1,0 +1,160 @@
+"""`mine send`: results to an archive, and what became of each."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli import wiring
+from cli.config import Configuration, SendSection
+from cli.exits import Exit
+from cli.options import command as make_command
+from cli.output import Output, notice, plural, size_text
+from deeplesion_miner.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dicom_io.delivery import Tally
+    from dicom_io.destination import WireSettings
+    from dicom_io.outbox import Outbox, Parcel
+
+EXAMPLE = """
+mine send results/ --to PACS@pacs.example.org:104             # queue files and deliver them
+mine send --to PACS@pacs.example.org:104 --report-port 11113  # go on with what is queued
+mine send results/ --stow https://pacs.example.org/dicom-web
+mine send --status
+"""
+SETTINGS = ("run.work", "send.outbox", "send.to", "send.stow_url", "send.calling_ae", "send.report_port")
+COLUMNS = ("destination", "state", "reason", "attempts", "kind", "patient_id", "study_instance_uid",
+           "sop_instance_uid", "detail")  # fmt: skip
+
+
+@make_command("send", EXAMPLE, *SETTINGS)
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILES...]")
+@click.option("--status", is_flag=True, help="Show what is in the outbox, dead letters one by one; send nothing.")
+@click.option("--retry-dead", is_flag=True, help="Queue dead letters anew, then deliver.")
+@click.option("--forget-delivered", is_flag=True,
+              help="Delete our copies of what has arrived; that it was sent stays known. Sends nothing.")  # fmt: skip
+@click.option("--wait", is_flag=True, help="Go on until everything has arrived or is a dead letter.")
+def command(
+    configuration: Configuration,
+    output: Output,
+    files: tuple[Path, ...],
+    status: bool,
+    retry_dead: bool,
+    forget_delivered: bool,
+    wait: bool,
+) -> Exit:
+    """Bring results to an archive, without losing or doubling one.
+
+    FILES (and what lies in folders) are put in the outbox, then everything in it for the destination is delivered:
+    only into a study that the archive has, of the object's own patient. What the archive took is confirmed by
+    storage commitment, or by asking for each object. An interrupted run, ours or the archive's, goes on with the
+    same command; several may run at once.
+    """
+    from dicom_io.destination import checked
+
+    send = configuration.settings.send
+    if send.to and send.stow_url:
+        raise ConfigError("--to and --stow both say where results go; give one")
+    destination = checked(send.to or send.stow_url) if send.to or send.stow_url else None
+    if files and (status or forget_delivered):
+        raise ConfigError("--status and --forget-delivered send nothing; leave out the files")
+    with wiring.outbox(configuration.settings) as outbox:
+        if forget_delivered:
+            count, freed_bytes = outbox.forget_delivered()
+            notice(f"deleted {plural(count, 'file')}, {size_text(freed_bytes)}")
+        if status or forget_delivered:
+            return show(outbox, destination, output)
+        destination = destination or _only_destination(outbox)
+        left_out = _queue(outbox, files, destination) if files else 0
+        if retry_dead:
+            notice(f"queued {plural(outbox.retry_dead(destination), 'dead letter')} anew")
+        tally = deliver(outbox, destination, send, wait)
+        shown = show(outbox, destination, output)
+    if tally.away is not None:
+        raise tally.away  # one line and the exit code of an archive that is away
+    return Exit.PARTIAL if left_out else shown
+
+
+def deliver(outbox: Outbox, destination: str, send: SendSection, wait: bool) -> Tally:
+    """Works on what is queued for the destination. Raises ArchiveError where no repetition can help."""
+    from dicom_io.delivery import Delivery, Pace
+    from dicom_io.destination import open_wire
+
+    pace = Pace(patience_s=send.patience_s, report_within_s=send.report_within_s)
+    with ExitStack() as closing:
+        wire = open_wire(destination, wire_settings(send), outbox)
+        closing.callback(wire.close)
+        return Delivery(outbox, destination, wire, pace=pace).run(wait)
+
+
+def wire_settings(send: SendSection) -> WireSettings:
+    """How the archive is talked to. ConfigError for certificates that cannot work."""
+    from dicom_io.destination import WireSettings
+    from dicom_io.tls import client_context
+
+    def named(path: str) -> Path | None:
+        return Path(path).expanduser() if path else None
+
+    context = None
+    if send.tls:
+        context = client_context(named(send.tls_ca), named(send.tls_certificate), named(send.tls_key))
+    return WireSettings(send.calling_ae, send.report_host, send.report_port, context)
+
+
+def _only_destination(outbox: Outbox) -> str:
+    """The one destination that the outbox knows, where none was named."""
+    known = list(outbox.counts())
+    if len(known) == 1:
+        return known[0]
+    several = f"the outbox knows {', '.join(known)}; " if known else ""
+    raise ConfigError(f"where to? {several}name --to AET@host:port or --stow URL")
+
+
+def _queue(outbox: Outbox, files: Iterable[Path], destination: str) -> int:
+    """Puts files in the outbox; how many were left out."""
+    from deeplesion_miner.types import Unreadable
+    from dicom_io.queueing import queue_files
+
+    states: Counter[str] = Counter()
+    left_out = 0
+    for one in queue_files(outbox, files, destination, time.time()):
+        if isinstance(one, Unreadable):
+            notice(f"left out: {one.source}: {one.detail or one.why}")
+            left_out += 1
+        else:
+            states[one.state] += 1
+    known = ", ".join(f"{count:,} {state}" for state, count in sorted(states.items()))
+    notice(f"in the outbox: {known or 'nothing'}")
+    return left_out
+
+
+def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
+    """Prints counts by state, and dead letters and refused objects one by one with what to do."""
+    from dicom_io.delivery_rules import State, reason_text
+
+    counts = outbox.counts(destination)
+    for where, states in counts.items():
+        text = ", ".join(f"{states[state]:,} {state}" for state in State if state in states)
+        output.record("outbox", {"destination": where, **{str(state): states.get(state, 0) for state in State}},
+                      f"{where}: {text}")  # fmt: skip
+    troubled = outbox.parcels(destination, (State.FAILED, State.DEAD))
+    if troubled:
+        output.table("letter", COLUMNS, map(_row, troubled))
+    for reason in sorted({one.standing.reason for one in troubled}):
+        message, advice = reason_text(reason)
+        notice(f"{reason}: {message} -> {advice}")
+    undelivered = sum(states.get(state, 0) for states in counts.values() for state in State if not state.is_delivered)
+    return Exit.PARTIAL if undelivered else Exit.DONE
+
+
+def _row(one: Parcel) -> tuple[Any, ...]:
+    stands = one.standing
+    return (one.destination, str(stands.state), stands.reason, stands.attempts + stands.refusals, one.kind,
+            one.patient_id, one.study_instance_uid, one.sop_instance_uid, stands.detail)  # fmt: skip

@@ -1,0 +1,83 @@
+"""The ways to an archive that objects are sent to: C-STORE with C-FIND and storage commitment, or DICOMweb."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from dataclasses import dataclass
+
+from deeplesion_miner.errors import ConfigError
+from dicom_io.address import Address
+from dicom_io.association import Limits
+from dicom_io.commitment import CommitmentReport, OnReport
+from dicom_io.committing import Committer
+from dicom_io.delivery import Wire
+from dicom_io.link import Link
+from dicom_io.outbox import Outbox
+from dicom_io.proof import FindInquiry
+from dicom_io.report_listener import ReportListener
+from dicom_io.sending import StoreSender
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WireSettings:
+    """How an archive is talked to."""
+
+    calling_ae: str = "MINER"
+    report_host: str = "0.0.0.0"
+    report_port: int | None = None
+    """Where archives report storage commitment; None listens on the association of the request only."""
+    tls_context: ssl.SSLContext | None = None
+    limits: Limits | None = None
+
+
+def is_web(destination: str) -> bool:
+    """Whether a destination is the URL of a STOW-RS service."""
+    return destination.startswith(("http://", "https://"))
+
+
+def checked(destination: str) -> str:
+    """The destination, written in one way only; ConfigError for what is neither an address nor a URL."""
+    return destination.rstrip("/") if is_web(destination) else str(Address.parse(destination))
+
+
+def open_wire(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
+    """The ways to a destination; commitment reports go into the outbox.
+
+    Nothing is asked of the archive yet.
+    """
+    if is_web(destination):
+        raise ConfigError(f"{destination}: STOW-RS is not wired yet")
+    address = Address.parse(destination)
+
+    def keep(report: CommitmentReport) -> bool:
+        return outbox.report(report.transaction_uid, report.committed, report.failed, time.time())
+
+    sender = StoreSender(
+        address, settings.calling_ae, limits=settings.limits, tls_context=settings.tls_context, on_report=keep
+    )
+    link = Link(address, settings.calling_ae, limits=settings.limits, tls_context=settings.tls_context)
+    listener = _listener(settings, keep)
+
+    def close() -> None:
+        link.close()
+        if listener is not None:
+            listener.close()
+
+    return Wire(sender, FindInquiry(link), Committer(sender), on_close=close)
+
+
+def _listener(settings: WireSettings, keep: OnReport) -> ReportListener | None:
+    """The receiver of reports; None where none is wanted, or another process of ours takes them for the same outbox."""
+    if settings.report_port is None:
+        return None
+    try:
+        return ReportListener(settings.calling_ae, keep, host=settings.report_host, port=settings.report_port)
+    except ConfigError as error:
+        logger.warning(
+            "%s: reports are left to whoever listens there; what they miss is proven by query", error
+        )
+        return None
