@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import fields, is_dataclass
+
+import numpy as np
 
 from deeplesion_miner.results import ReportedLesion, Result
+
+UID_CHARACTERS = 64
+_UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
 def derived_uid(*parts: str) -> str:
@@ -21,9 +28,9 @@ def content_digest(result: Result) -> str:
     author = result.author
     parts = [
         result.study_instance_uid,
-        repr((author.name, author.version, author.manufacturer, author.is_algorithm, author.parameters)),
-        repr(result.predecessors),
-        repr(result.response),
+        _said((author.name, author.version, author.manufacturer, author.is_algorithm, author.parameters)),
+        _said(result.predecessors),
+        _said(result.response),
         *(_content(one) for one in result.lesions),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
@@ -36,7 +43,19 @@ def _content(one: ReportedLesion) -> str:
     ]
     drawn = (one.image, one.long_axis, one.short_axis, one.box, one.volume_mm3)
     said = (one.key, one.label, one.finding, one.site, one.lesion_type, one.score, one.tracking_uid, one.prior)
-    return repr((drawn, said, masks))
+    return _said((drawn, said, masks))
+
+
+def _said(value: object) -> str:
+    """A value as text that depends on what it says alone: a number is the same from a model and from a file."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return f"({', '.join(_said(one) for one in value)})"
+    if is_dataclass(value):
+        named = (f"{one.name}={_said(getattr(value, one.name))}" for one in fields(value))
+        return f"{type(value).__name__}({', '.join(named)})"
+    return repr(float(value)) if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
 
 
 def object_uid(kind: str, result: Result, settings: str) -> str:
@@ -50,5 +69,13 @@ def series_uid(kind: str, result: Result, settings: str) -> str:
 
 
 def tracking_uid(result: Result, lesion: ReportedLesion) -> str:
-    """The lesion's own tracking UID, else one derived from the study, the author and what the lesion is."""
-    return lesion.tracking_uid or derived_uid("lesion", content_digest(result), lesion.key)
+    """The lesion's own tracking UID, else one derived from the study, the author and what the lesion is.
+
+    One that is no UID (PS3.5 9.1) is not taken over, nor is one that another lesion of the result has had before:
+    viewers merge groups of one tracking UID.
+    """
+    own = lesion.tracking_uid
+    taken = next((one.key for one in result.lesions if one.tracking_uid == own), lesion.key) != lesion.key
+    if len(own) <= UID_CHARACTERS and _UID.fullmatch(own) and not taken:
+        return own
+    return derived_uid("lesion", content_digest(result), lesion.key)

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 from highdicom.ko import KeyObjectSelection
 from pydicom.dataset import Dataset
 
-from deeplesion_miner.results import ReportedLesion, Result
+from deeplesion_miner.results import ObjectRef, ReportedLesion, Result
 from deeplesion_miner.types import ImagePlane
 from dicom_io.emit.concepts import concept
 from dicom_io.emit.emitting import EmitSettings, Written
-from dicom_io.emit.observers import observer
+from dicom_io.emit.observers import is_person, observer
 from dicom_io.emit.placed import ImageReference, PlacedLesion, place
-from dicom_io.emit.report import key_objects, stand_in
+from dicom_io.emit.report import key_objects, object_ref, stand_in
 from dicom_io.emit.source import SourceImages
-from dicom_io.emit.volume_sr import object_ref
+from dicom_io.emit.wording import LONG_STRING, one_line
 
 KIND = "kos"
 
@@ -25,18 +25,22 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
     placed, left = place(result, source, KIND, _unfit)
     if not placed:
         return None, tuple(left)
-    by_person = bool(result.author.name) and not result.author.is_algorithm
+    by_person = is_person(result.author)
     images = _key_images(placed)
     objects = [object_ref(dataset) for dataset in before.values()]
+    selected = [_selected(one, is_image=True) for one in images]
+    selected += [_selected(object_ref(dataset), "Rows" in dataset) for dataset in before.values()]
+    labels = "; ".join(one_line(one.lesion.label, LONG_STRING) for one in placed)
     content = KeyObjectSelection(
         document_title=concept("concept", "key_objects"),
-        referenced_objects=[*(_image(one) for one in images), *(stand_in(one) for one in objects)],
+        referenced_objects=selected,
         observer_person_context=observer(result.author) if by_person else None,
         observer_device_context=None if by_person else observer(result.author),
-        description="For review: " + "; ".join(one.lesion.label for one in placed),
+        description=f"For review: {labels}",
     )
     _put_frame_numbers(content, images)
-    return key_objects(result, source, settings, content, [*images, *objects]), tuple(left)
+    written_with = " ".join(one.sop_instance_uid for one in objects)
+    return key_objects(result, source, content, [*images, *objects], written_with=written_with), tuple(left)
 
 
 def _unfit(lesion: ReportedLesion, plane: ImagePlane) -> str:
@@ -61,10 +65,11 @@ def _key_images(placed: list[PlacedLesion]) -> list[ImageReference]:
     ]
 
 
-def _image(reference: ImageReference) -> Dataset:
-    """A stand-in that highdicom refers to as an IMAGE, not as a COMPOSITE object."""
+def _selected(reference: ImageReference | ObjectRef, is_image: bool) -> Dataset:
+    """A stand-in that highdicom refers to as an IMAGE or as a COMPOSITE object (PS3.3 C.17.3.2.1)."""
     dataset = stand_in(reference)
-    dataset.Rows = dataset.Columns = 1
+    if is_image:
+        dataset.Rows = dataset.Columns = 1
     return dataset
 
 

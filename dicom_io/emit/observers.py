@@ -14,6 +14,12 @@ from deeplesion_miner.results import Author
 from dicom_io.emit.concepts import concept
 from dicom_io.emit.envelope import MANUFACTURER, MODEL_NAME, software_version
 from dicom_io.emit.identity import derived_uid
+from dicom_io.emit.wording import person_name
+
+
+def is_person(author: Author) -> bool:
+    """True for a reader whom the archive names."""
+    return not author.is_algorithm and bool(person_name(author.name))
 
 
 def observer(author: Author) -> ObserverContext:
@@ -22,13 +28,13 @@ def observer(author: Author) -> ObserverContext:
         uid = derived_uid("device", author.manufacturer, author.name, author.version)
         device = DeviceObserverIdentifyingAttributes(
             uid=uid,
-            name=author.name,
+            name=author.name or None,
             manufacturer_name=author.manufacturer or None,
-            model_name=f"{author.name} {author.version}".strip(),
+            model_name=f"{author.name} {author.version}".strip() or None,
         )
         return ObserverContext(concept("concept", "device"), device)
-    if author.name:
-        person = PersonObserverIdentifyingAttributes(name=author.name if "^" in author.name else f"{author.name}^")
+    if is_person(author):
+        person = PersonObserverIdentifyingAttributes(name=person_name(author.name))
         return ObserverContext(concept("concept", "person"), person)
     software = DeviceObserverIdentifyingAttributes(
         uid=derived_uid("device", MANUFACTURER, MODEL_NAME, software_version()),
@@ -41,14 +47,14 @@ def observer(author: Author) -> ObserverContext:
 
 def observation_context(author: Author) -> ObservationContext:
     """PS3.16 TID 1001 with the author as the only observer."""
-    if author.is_algorithm or not author.name:
-        return ObservationContext(observer_device_context=observer(author))
-    return ObservationContext(observer_person_context=observer(author))
+    if is_person(author):
+        return ObservationContext(observer_person_context=observer(author))
+    return ObservationContext(observer_device_context=observer(author))
 
 
 def algorithm_of(author: Author) -> AlgorithmIdentification | None:
-    """PS3.16 TID 4019; None for a person, and for an algorithm without a version, which the template demands."""
-    if not author.is_algorithm or not author.version:
+    """PS3.16 TID 4019; None for a person, and for an algorithm without name or version, which the template demands."""
+    if not (author.is_algorithm and author.name and author.version):
         return None
     return AlgorithmIdentification(
         name=author.name,

@@ -42,8 +42,9 @@ from dicom_io.emit.emitting import EmitSettings, LeftOut, Written
 from dicom_io.emit.identity import derived_uid
 from dicom_io.emit.observers import algorithm_of, observation_context
 from dicom_io.emit.placed import ImageReference, PlacedLesion, place
-from dicom_io.emit.report import measurement_report
+from dicom_io.emit.report import is_whole, measurement_report
 from dicom_io.emit.source import SourceImages
+from dicom_io.emit.wording import unlimited
 
 KIND = "dicom-sr"
 TOOL = "Cornerstone3DTools@^0.1.0:Bidirectional"
@@ -74,8 +75,17 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
     if response is not None:
         content[0].ContentSequence.append(_response(response))
     evidence: list[ImageReference | ObjectRef] = [one.reference for one in placed]
-    evidence += [one.lesion.prior.report for one in placed if one.lesion.prior and one.lesion.prior.report]
-    return measurement_report(KIND, result, source, settings, content, evidence), tuple(left)
+    evidence += [report for one in placed if (report := _prior_report(one.lesion))]
+    report = measurement_report(
+        KIND,
+        result,
+        source,
+        content,
+        evidence,
+        written_with="boxes" if settings.planar_boxes else "",
+        predecessors=result.predecessors,
+    )
+    return report, tuple(left)
 
 
 def _unfit(lesion: ReportedLesion, plane: ImagePlane) -> str:
@@ -111,8 +121,8 @@ def _cross_group(one: PlacedLesion, algorithm: AlgorithmIdentification | None) -
         # A text, since OHIF 3.11 fails on a number without a line.
         said.append(_text("certainty", f"{100 * lesion.score:.2f} %"))
     if lesion.prior is not None:
-        said.append(_previous(lesion.prior))
-    said.append(_text("comment", lesion.label))
+        said.append(_previous(lesion.prior, _prior_report(lesion)))
+    said.append(_text("comment", unlimited(lesion.label) or f"Lesion {one.number}"))
     return group
 
 
@@ -145,20 +155,25 @@ def _text(name: str, value: str) -> TextContentItem:
     return TextContentItem(concept("concept", name), value, RelationshipTypeValues.CONTAINS)
 
 
-def _previous(prior: Prior) -> TextContentItem:
+def _prior_report(lesion: ReportedLesion) -> ObjectRef | None:
+    report = lesion.prior.report if lesion.prior else None
+    return report if report and is_whole(report) else None
+
+
+def _previous(prior: Prior, report: ObjectRef | None) -> TextContentItem:
     """What the lesion measured before, in words for the same reason as the score, and the report that says so."""
     measured = f"Long axis {prior.long_axis_mm:.{DECIMALS_MM}f} mm"
     if prior.short_axis_mm is not None:
         measured += f", short axis {prior.short_axis_mm:.{DECIMALS_MM}f} mm"
-    item = _text("previous_finding", f"{measured} on {prior.study_date}")
-    if prior.report is not None:
-        report = CompositeContentItem(
+    item = _text("previous_finding", f"{measured} on {prior.study_date}" if prior.study_date else measured)
+    if report is not None:
+        source = CompositeContentItem(
             name=concept("concept", "prior_report"),
-            referenced_sop_class_uid=prior.report.sop_class_uid,
-            referenced_sop_instance_uid=prior.report.sop_instance_uid,
+            referenced_sop_class_uid=report.sop_class_uid,
+            referenced_sop_instance_uid=report.sop_instance_uid,
             relationship_type=RelationshipTypeValues.INFERRED_FROM,
         )
-        item.ContentSequence = ContentSequence([report])
+        item.ContentSequence = ContentSequence([source])
     return item
 
 

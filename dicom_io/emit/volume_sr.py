@@ -7,6 +7,7 @@ lesion's cross in the RECIST report (`dicom_io.emit.recist_sr`), and names its s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 from highdicom.sr import (
@@ -29,8 +30,9 @@ from dicom_io.emit.concepts import brought, concept
 from dicom_io.emit.emitting import EmitSettings, Written
 from dicom_io.emit.observers import algorithm_of, observation_context
 from dicom_io.emit.placed import ImageReference, PlacedLesion, place, reference_of
-from dicom_io.emit.report import measurement_report
+from dicom_io.emit.report import measurement_report, object_ref
 from dicom_io.emit.source import SourceImages
+from dicom_io.emit.wording import LONG_STRING, one_line
 
 KIND = "volume-sr"
 SIGNIFICANT_DIGITS = 6
@@ -44,33 +46,40 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
     if not placed:
         return None, tuple(left)
     algorithm = algorithm_of(result.author)
-    segmentation = before.get("dicom-seg")
+    segments = _segments(before)
     groups: list[Group] = []
     evidence: list[ImageReference | ObjectRef] = []
     for one in placed:
-        images = _images(one, source)
-        number = _segment_number(segmentation, one.tracking_uid)
-        groups.append(_group(one, images, algorithm, segmentation, number))
-        evidence += images
-        if segmentation is not None and number is not None:
-            evidence.append(object_ref(segmentation))
+        images, segment = _images(one, source), segments.get(one.tracking_uid)
+        groups.append(_group(one, images, algorithm, segment))
+        evidence += [*images, segment.of] if segment else images
     content = MeasurementReport(
         observation_context=observation_context(result.author),
         procedure_reported=concept("concept", "procedure"),
         imaging_measurements=groups,
         title=concept("concept", "volume_report"),
     )
-    return measurement_report(KIND, result, source, settings, content, evidence), tuple(left)
+    segmentations = sorted({segment.of.sop_instance_uid for segment in segments.values()})
+    report = measurement_report(KIND, result, source, content, evidence, written_with=" ".join(segmentations))
+    return report, tuple(left)
 
 
-def object_ref(dataset: Dataset) -> ObjectRef:
-    """How to refer to an object that was written before."""
-    return ObjectRef(
-        str(dataset.StudyInstanceUID),
-        str(dataset.SeriesInstanceUID),
-        str(dataset.SOPInstanceUID),
-        str(dataset.SOPClassUID),
-    )
+@dataclass(frozen=True)
+class _Segment:
+    """A segment of a segmentation that was written before."""
+
+    of: ObjectRef
+    number: int
+
+
+def _segments(before: Mapping[str, Dataset]) -> dict[str, _Segment]:
+    """By tracking UID; the first where a lesion's masks lie in several series and so in several objects."""
+    found: dict[str, _Segment] = {}
+    for kind, dataset in before.items():
+        for one in dataset.SegmentSequence if kind.partition("/")[0] == "dicom-seg" else ():
+            segment = _Segment(object_ref(dataset), int(one.get("SegmentNumber", 0)))
+            found.setdefault(str(one.get("TrackingUID", "")), segment)
+    return found
 
 
 def _unfit(lesion: ReportedLesion, plane: ImagePlane) -> str:
@@ -89,26 +98,21 @@ def _images(one: PlacedLesion, source: SourceImages) -> list[ImageReference]:
     return references if one.reference in references else [one.reference, *references]
 
 
-def _segment_number(segmentation: Dataset | None, tracking_uid: str) -> int | None:
-    segments = [] if segmentation is None else segmentation.SegmentSequence
-    numbers = [int(one.SegmentNumber) for one in segments if one.get("TrackingUID") == tracking_uid]
-    return numbers[0] if numbers else None
-
-
 def _group(
     one: PlacedLesion,
     images: list[ImageReference],
     algorithm: AlgorithmIdentification | None,
-    segmentation: Dataset | None,
-    segment_number: int | None,
+    segment: _Segment | None,
 ) -> Group:
     """PS3.16 TID 1411 over the lesion's segment, else TID 1501 over its images."""
     lesion = one.lesion
     site = brought(lesion.site)
-    tracking = TrackingIdentifier(uid=one.tracking_uid, identifier=lesion.label or f"lesion-{one.number}")
+    tracking = TrackingIdentifier(
+        uid=one.tracking_uid, identifier=one_line(lesion.label, LONG_STRING) or f"lesion-{one.number}"
+    )
     finding = brought(lesion.finding) or concept("finding", "lesion")
     sites = [FindingSite(site)] if site else None
-    if segmentation is None or segment_number is None:
+    if segment is None:
         return MeasurementsAndQualitativeEvaluations(
             tracking_identifier=tracking,
             finding_type=finding,
@@ -120,17 +124,17 @@ def _group(
                 for image in images
             ],
         )
-    segment = ReferencedSegment(
-        sop_class_uid=str(segmentation.SOPClassUID),
-        sop_instance_uid=str(segmentation.SOPInstanceUID),
-        segment_number=segment_number,
+    referenced = ReferencedSegment(
+        sop_class_uid=segment.of.sop_class_uid,
+        sop_instance_uid=segment.of.sop_instance_uid,
+        segment_number=segment.number,
         source_images=[
             SourceImageForSegmentation(image.sop_class_uid, image.sop_instance_uid, _frames(image)) for image in images
         ],
     )
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=tracking,
-        referenced_segment=segment,
+        referenced_segment=referenced,
         finding_type=finding,
         finding_sites=sites,
         algorithm_id=algorithm,
