@@ -74,6 +74,9 @@ class SendSection:
     first_pause_s: float = 2.0
     longest_pause_s: float = 3600.0
     patience_s: float = 30.0
+    idle_s: float = 120.0
+    compare: Literal["auto", "always", "never"] = "auto"
+    credentials: str = ""
     tls: bool = False
     tls_ca: str = ""
     tls_certificate: str = ""

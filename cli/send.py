@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -96,16 +97,30 @@ def deliver(outbox: Outbox, destination: str, send: SendSection, wait: bool) -> 
 
 def wire_settings(send: SendSection) -> WireSettings:
     """How the archive is talked to. ConfigError for certificates that cannot work."""
+    from dicom_io.association import Limits
     from dicom_io.destination import WireSettings
-    from dicom_io.tls import client_context
+    from dicom_io.tls import client_context, server_context
+    from dicom_io.web import read_authorization
 
     def named(path: str) -> Path | None:
         return Path(path).expanduser() if path else None
 
-    context = None
+    asking = reporting = None
     if send.tls:
-        context = client_context(named(send.tls_ca), named(send.tls_certificate), named(send.tls_key))
-    return WireSettings(send.calling_ae, send.report_host, send.report_port, context)
+        ca, certificate, key = map(named, (send.tls_ca, send.tls_certificate, send.tls_key))
+        asking = client_context(ca, certificate, key)
+        if send.report_port is not None and certificate is not None and key is not None:
+            reporting = server_context(ca, certificate, key)
+    return WireSettings(
+        calling_ae=send.calling_ae,
+        report_host=send.report_host,
+        report_port=send.report_port,
+        tls_context=asking,
+        report_tls_context=reporting,
+        limits=Limits(idle_s=send.idle_s),
+        authorization=read_authorization(named(send.credentials), os.environ, "MINE_WEB_CREDENTIALS"),
+        compare=send.compare,
+    )
 
 
 def _only_destination(outbox: Outbox) -> str:

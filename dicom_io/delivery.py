@@ -281,14 +281,22 @@ class Delivery:
         required = self._policy.commitment == "required"
         fresh = [one for one in claimed if required or not one.standing.transaction_uid]
         if fresh and self._offers_commitment:
-            self._offers_commitment = self._request(fresh)
-        if fresh and self._offers_commitment:
-            self._prove([one for one in claimed if one not in fresh])
+            fresh = self._not_another(fresh)
+            self._offers_commitment = not fresh or self._request(fresh)
+        if self._offers_commitment:
+            self._prove([one for one in claimed if one.standing.transaction_uid and not required])
         elif required:
             text = "it gives no storage commitment, and [send] commitment is required"
             raise ArchiveError(text, peer=self._destination, operation="N-ACTION", temporary=False)
         else:
             self._prove(claimed)
+
+    def _not_another(self, parcels: Sequence[Parcel]) -> list[Parcel]:
+        """Those of which the archive has not kept another object: commitment knows UIDs, not contents."""
+        compared = [(one, self._compared(one, Event.LISTED)) for one in parcels]
+        others = [(one, happening) for one, happening in compared if happening.event is Event.IMPOSSIBLE]
+        self._record(others)
+        return [one for one, happening in compared if happening.event is Event.LISTED]
 
     def _request(self, parcels: Sequence[Parcel]) -> bool:
         """Asks for commitment; False where the archive does not offer it. What fails leaves the objects due at once."""
@@ -301,7 +309,7 @@ class Delivery:
             references = [(one.sop_class_uid, one.sop_instance_uid) for one in parcels]
             taken = self._wire.committer.request(transaction_uid, references)
         except ArchiveError as error:
-            if error.status is None:
+            if error.status is None or self._policy.commitment == "required":
                 raise
             logger.info("%s", error)
             return True

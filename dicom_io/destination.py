@@ -5,19 +5,25 @@ from __future__ import annotations
 import logging
 import ssl
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
 from deeplesion_miner.errors import ConfigError
 from dicom_io.address import Address
 from dicom_io.association import Limits
 from dicom_io.commitment import CommitmentReport, OnReport
 from dicom_io.committing import Committer
+from dicom_io.comparison import GetFetch, differs
 from dicom_io.delivery import Wire
 from dicom_io.link import Link
 from dicom_io.outbox import Outbox
 from dicom_io.proof import FindInquiry
 from dicom_io.report_listener import ReportListener
 from dicom_io.sending import StoreSender
+from dicom_io.stow import StowSender
+from dicom_io.web import WebAddress, WebSession
+from dicom_io.web_inquiry import QidoInquiry, WadoFetch
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +37,13 @@ class WireSettings:
     report_port: int | None = None
     """Where archives report storage commitment; None listens on the association of the request only."""
     tls_context: ssl.SSLContext | None = None
-    limits: Limits | None = None
+    report_tls_context: ssl.SSLContext | None = None
+    limits: Limits = field(default_factory=Limits)
+    authorization: str = field(default="", repr=False)
+    """Value of the HTTP header Authorization; '' sends none."""
+    compare: Literal["auto", "always", "never"] = "auto"
+    """Whether what the archive lists is fetched and compared with ours; auto: over DICOMweb, where archives silently
+    keep an older object."""
 
 
 def is_web(destination: str) -> bool:
@@ -49,8 +61,20 @@ def open_wire(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
 
     Nothing is asked of the archive yet.
     """
-    if is_web(destination):
-        raise ConfigError(f"{destination}: STOW-RS is not wired yet")
+    return _web(destination, settings) if is_web(destination) else _dimse(destination, settings, outbox)
+
+
+def _web(destination: str, settings: WireSettings) -> Wire:
+    session = WebSession(
+        WebAddress(destination, settings.authorization),
+        tls_context=settings.tls_context,
+        patience_s=settings.limits.idle_s,
+    )
+    compared = None if settings.compare == "never" else partial(differs, WadoFetch(session))
+    return Wire(StowSender(session), QidoInquiry(session), differs=compared)
+
+
+def _dimse(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
     address = Address.parse(destination)
 
     def keep(report: CommitmentReport) -> bool:
@@ -60,14 +84,20 @@ def open_wire(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
         address, settings.calling_ae, limits=settings.limits, tls_context=settings.tls_context, on_report=keep
     )
     link = Link(address, settings.calling_ae, limits=settings.limits, tls_context=settings.tls_context)
+    fetch = None
+    if settings.compare == "always":
+        fetch = GetFetch(address, settings.calling_ae, limits=settings.limits, tls_context=settings.tls_context)
     listener = _listener(settings, keep)
 
     def close() -> None:
         link.close()
+        if fetch is not None:
+            fetch.close()
         if listener is not None:
             listener.close()
 
-    return Wire(sender, FindInquiry(link), Committer(sender), on_close=close)
+    compared = None if fetch is None else partial(differs, fetch)
+    return Wire(sender, FindInquiry(link), Committer(sender), differs=compared, on_close=close)
 
 
 def _listener(settings: WireSettings, keep: OnReport) -> ReportListener | None:
@@ -75,9 +105,13 @@ def _listener(settings: WireSettings, keep: OnReport) -> ReportListener | None:
     if settings.report_port is None:
         return None
     try:
-        return ReportListener(settings.calling_ae, keep, host=settings.report_host, port=settings.report_port)
-    except ConfigError as error:
-        logger.warning(
-            "%s: reports are left to whoever listens there; what they miss is proven by query", error
+        return ReportListener(
+            settings.calling_ae,
+            keep,
+            host=settings.report_host,
+            port=settings.report_port,
+            tls_context=settings.report_tls_context,
         )
+    except ConfigError as error:
+        logger.warning("%s: reports are left to whoever listens there; what they miss is proven by query", error)
         return None
