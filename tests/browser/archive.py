@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from servers import orthanc
+from tests.servers import orthanc
 
 _WHOLE = {"StudiesMetadata": "Full", "SeriesMetadata": "Full"}
 

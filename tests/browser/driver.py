@@ -211,6 +211,14 @@ class Viewer:
         self.show(measured.sop_instance_uid)
         self.drag(self.on_screen(measured.points_mm[index]), self.on_screen(to_mm))
 
+    def move(self, measured: Measured, by_mm: Vector) -> None:
+        """Drags a whole cross by a line of it: a quarter along its long axis, where no handle is near."""
+        self.show(measured.sop_instance_uid)
+        start, end = measured.points_mm[:2]
+        quarter = (0.75 * start[0] + 0.25 * end[0], 0.75 * start[1] + 0.25 * end[1], 0.75 * start[2] + 0.25 * end[2])
+        to = (quarter[0] + by_mm[0], quarter[1] + by_mm[1], quarter[2] + by_mm[2])
+        self.drag(self.on_screen(quarter), self.on_screen(to))
+
     def draw(self, tool: str, sop_instance_uid: str, from_mm: Vector, to_mm: Vector) -> None:
         """Draws with a tool ('Bidirectional') on a slice."""
         self.show(sop_instance_uid)
@@ -232,6 +240,7 @@ class Viewer:
         self.page.wait_for_timeout(SETTLING_MS / 2)
 
     def _menu(self, label: str, entry: str) -> None:
+        self._measurement_panel()
         row = self.page.locator("[data-cy=data-row]").filter(has_text=label).first
         row.hover()
         row.locator("[data-cy=actionsMenuTrigger]").first.click()
@@ -239,12 +248,19 @@ class Viewer:
 
     def save(self) -> None:
         """Presses 'Create SR' and leaves the dialog's proposals as they are; returns when the archive has answered."""
+        self._measurement_panel()
         self.page.get_by_text("Create SR").first.click()
         button = self.page.locator("[data-cy=input-dialog-save-button]")
         button.wait_for(timeout=QUESTION_MS)
         with self.page.expect_response(lambda answer: answer.request.method == "POST", timeout=PATIENCE_MS) as stored:
             button.click()
         assert stored.value.status == 200, stored.value.text()
+
+    def _measurement_panel(self) -> None:
+        """Opens the panel of measurements where it is not open: a click on an open one closes it."""
+        if not self.page.get_by_text("Create SR").count():
+            self.page.locator("[data-cy=trackedMeasurements-btn]").first.click()
+            self.page.get_by_text("Create SR").first.wait_for(timeout=QUESTION_MS)
 
     def picture(self, path: Path) -> None:
         """A screenshot as PNG."""
