@@ -119,6 +119,21 @@ def receiver_contexts() -> tuple[PresentationContext, ...]:
     )
 
 
+@cache
+def node_contexts() -> tuple[PresentationContext, ...]:
+    """All storage classes for a server that takes objects and gives its own by C-GET.
+
+    Without deflated ones: a small one may inflate to any size, and every sender can send it otherwise, too.
+    """
+    syntaxes = [syntax for syntax in SCP_SYNTAXES if syntax != str(uid.DeflatedExplicitVRLittleEndian)]
+    contexts = []
+    for one in AllStoragePresentationContexts:
+        context = build_context(str(one.abstract_syntax), syntaxes)
+        context.scu_role = context.scp_role = True
+        contexts.append(context)
+    return tuple(contexts)
+
+
 def send_at_once(event: Any) -> None:
     """Handler of ``EVT_CONN_OPEN``: without it small messages wait for delayed acknowledgements (40 ms each)."""
     event.assoc.dul.socket.socket.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)

@@ -13,8 +13,10 @@ import secrets
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
+from typing import BinaryIO
 
 from deeplesion_miner.types import Unreadable
 
@@ -71,13 +73,22 @@ class ObjectStore:
         if not target.exists():
             _make_folders(self._folder, target.parent)
             part = self._write(header, dataset)
-            with self._lock:
-                if not target.exists():
-                    part.rename(target)
-                    _sync_folder(target.parent)
-                    return Outcome.NEW
+            if self._adopt(part, target):
+                return Outcome.NEW
             part.unlink()
         return self._compare(uid, target, header, dataset)
+
+    def incoming(self, sop_instance_uid: str, sop_class_uid: str, transfer_syntax_uid: str) -> Incoming:
+        """An object whose encoded data set will come in pieces."""
+        return Incoming(self, sop_instance_uid, sop_class_uid, transfer_syntax_uid)
+
+    def remove(self, sop_instance_uid: str) -> bool:
+        """Forgets an object and frees its disk space; False where it is not here."""
+        try:
+            self._target(normal_uid(sop_instance_uid)).unlink()
+        except FileNotFoundError:
+            return False
+        return True
 
     def path(self, sop_instance_uid: str) -> Path | None:
         """The file of an object, None where it did not arrive."""
@@ -114,6 +125,15 @@ class ObjectStore:
         digest = hashlib.sha256(uid.encode("utf-8", "surrogateescape")).hexdigest()
         return self._folder / digest[:2] / digest[2:4] / f"{digest}{_SUFFIX}"
 
+    def _adopt(self, part: Path, target: Path) -> bool:
+        """Gives a whole, synced temporary file its name, durably; False where another one has it."""
+        with self._lock:
+            if target.exists():
+                return False
+            part.rename(target)
+            _sync_folder(target.parent)
+            return True
+
     def _write(self, header: bytes, dataset: bytes | memoryview) -> Path:
         """A whole, synced temporary file."""
         part, descriptor = _new_part(self._incoming)
@@ -130,9 +150,115 @@ class ObjectStore:
         if not stored.startswith(header) or stored[len(header) :] == dataset:
             return Outcome.SAME
         first, second = hashlib.sha256(stored[len(header) :]).hexdigest(), hashlib.sha256(dataset).hexdigest()
+        self._note_conflict(uid, first, second)
+        return Outcome.CONFLICT
+
+    def _note_conflict(self, uid: str, first: str, second: str) -> None:
         detail = f"data sets with sha256 {first} (kept) and {second}"
         with self._lock:
             self._conflicts[uid] = Unreadable(uid, "conflicting_copies", detail=detail)
+
+
+class Incoming:
+    """One object on its way in, used by one thread at a time: its bytes go to disk as they come, never to memory.
+
+    A full disk and the size limit are remembered, not raised, so that a receiver can hear the peer out and answer
+    it: `failure` holds the OSError, `is_too_large` tells of the limit; what comes after that is counted only.
+    """
+
+    def __init__(self, store: ObjectStore, sop_instance_uid: str, sop_class_uid: str, transfer_syntax_uid: str) -> None:
+        self._store = store
+        self.uid = normal_uid(sop_instance_uid)
+        self._header = file_header(self.uid, normal_uid(sop_class_uid), normal_uid(transfer_syntax_uid))
+        self.size_bytes = 0
+        """Of the data set as it was sent, without the file meta information."""
+        self.failure: OSError | None = None
+        self._file: BinaryIO | None = None
+        try:
+            self.path, descriptor = _new_part(store._incoming)
+            self._file = os.fdopen(descriptor, "wb")
+            self._file.write(self._header)
+        except OSError as error:
+            self._fail(error)
+
+    @property
+    def is_done(self) -> bool:
+        """True where it was kept or discarded."""
+        return self._file is None
+
+    @property
+    def is_too_large(self) -> bool:
+        """True where more came than the store takes."""
+        limit = self._store._max_object_bytes
+        return limit is not None and self.size_bytes > limit
+
+    def write(self, piece: bytes | memoryview) -> None:
+        """Adds to the data set."""
+        self.size_bytes += len(piece)
+        if self._file is None:
+            return
+        if self.is_too_large:
+            self.discard()
+            return
+        try:
+            self._file.write(piece)
+        except OSError as error:
+            self._fail(error)
+
+    def flush(self) -> None:
+        """Hands what came to the operating system, so that `path` can be read."""
+        if self._file is None:
+            return
+        try:
+            self._file.flush()
+        except OSError as error:
+            self._fail(error)
+
+    def keep(self) -> Outcome:
+        """Puts the object into the store, as `ObjectStore.put_encoded` does; durable when this returns.
+
+        Raises the OSError that kept it from the disk.
+        """
+        if self.is_too_large:
+            return Outcome.TOO_LARGE
+        target = self._store._target(self.uid)
+        try:
+            self.flush()
+            if self.failure is not None or self._file is None:
+                raise self.failure or ValueError(f"{self.uid} was discarded")
+            if target.exists():
+                return self._compare(target)
+            os.fsync(self._file.fileno())
+            _make_folders(self._store._folder, target.parent)
+            if not self._store._adopt(self.path, target):
+                return self._compare(target)
+            return Outcome.NEW
+        finally:
+            self.discard()
+
+    def discard(self) -> None:
+        """Closes and removes what was not kept; harmless when done twice."""
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        with suppress(FileNotFoundError):  # it has its own name by now
+            self.path.unlink()
+        with suppress(OSError):  # a full disk may tell of it once more
+            file.close()
+
+    def _fail(self, error: OSError) -> None:
+        self.failure = error
+        self.discard()
+
+    def _compare(self, target: Path) -> Outcome:
+        """Of two copies, piece by piece; another transfer syntax is the same object, encoded otherwise."""
+        with target.open("rb") as kept, self.path.open("rb") as came:
+            if kept.read(len(self._header)) != came.read(len(self._header)):
+                return Outcome.SAME
+            first, second = hashlib.file_digest(kept, "sha256"), hashlib.file_digest(came, "sha256")
+        if first.digest() == second.digest():
+            return Outcome.SAME
+        self._store._note_conflict(self.uid, first.hexdigest(), second.hexdigest())
         return Outcome.CONFLICT
 
 

@@ -42,6 +42,8 @@ class Drawing:
     site: Code | None = None
     lines_mm: tuple[SegmentMm, ...] = ()
     """The same lines in the patient, for writers of SCOORD3D."""
+    finding: Code | None = None
+    """Of a drawing that was opened from another report: OHIF gives its own drawings none."""
 
 
 def scoord(line: Segment) -> list[float]:

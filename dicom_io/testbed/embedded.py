@@ -33,7 +33,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from dicom_io.testbed.index import (
+from dicom_io.catalogue import (
     COUNTED_KEYS,
     LEVEL_KEYS,
     UNIQUE_KEY,
@@ -43,7 +43,7 @@ from dicom_io.testbed.index import (
     read_stored_object,
     wanted_keys,
 )
-from dicom_io.testbed.sending import Ticket, contexts_for, send, send_at_once
+from dicom_io.sub_operations import Ticket, contexts_for, send, send_at_once
 
 LOOPBACK = "127.0.0.1"
 # DIMSE status codes (PS3.4 tables B.2-1, C.4-1, C.4-2, C.4-3).

@@ -247,9 +247,16 @@ def _group(edition: Edition, drawing: Drawing) -> list[Dataset]:
         _item("HAS OBS CONTEXT", "UIDREF", tracking, UID=drawing.tracking_uid),
         *_measurements(edition, drawing),
     ]
-    if drawing.site is not None:
-        site = (drawing.site.value, drawing.site.scheme, drawing.site.meaning)
-        items.insert(2, _item("CONTAINS", "CODE", ("363698007", "SCT", "Finding Site"), code=site))
+    sites = [] if drawing.site is None else [(drawing.site.value, drawing.site.scheme, drawing.site.meaning)]
+    opened = []
+    if drawing.finding is not None and edition.version == "3.11":
+        # Seen: the finding of an opened report is lost, its label becomes a site.
+        sites.insert(0, ("CORNERSTONEFREETEXT", "CORNERSTONEJS", drawing.label))
+    elif drawing.finding is not None:
+        finding = (drawing.finding.value, drawing.finding.scheme, drawing.finding.meaning)
+        opened.append(_item("CONTAINS", "CODE", ("121071", "DCM", "Finding"), code=finding))
+    opened += [_item("CONTAINS", "CODE", ("363698007", "SCT", "Finding Site"), code=site) for site in sites]
+    items[2:2] = opened
     if drawing.label:
         items.append(_item("CONTAINS", "TEXT", ("121106", "DCM", "Comment"), TextValue=drawing.label))
     return items

@@ -32,8 +32,8 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
+from dicom_io.catalogue import read_stored_object
 from dicom_io.testbed.embedded import EmbeddedArchive, Faults
-from dicom_io.testbed.index import read_stored_object
 from dicom_io.testbed.phantoms import write_phantoms
 
 FIND = StudyRootQueryRetrieveInformationModelFind

@@ -1,4 +1,7 @@
-"""What the embedded archive knows of its objects, and how a C-FIND identifier selects among them (PS3.4 C.2.2)."""
+"""Objects that are answered for: their keys, and how a C-FIND identifier selects among them (PS3.4 C.2.2).
+
+The node answers so for its own results, the embedded archive of tests for all that it has.
+"""
 
 from __future__ import annotations
 
@@ -73,8 +76,12 @@ def read_stored_object(path: Path) -> StoredObject | None:
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or any(not header.get(key) for key in REQUIRED_KEYS):
         return None
-    keys = {key: _text(header.get(key)) for key in LEVEL_KEYS["IMAGE"]}
-    return StoredObject(path, str(syntax), keys)
+    return StoredObject(path, str(syntax), keys_of(header))
+
+
+def keys_of(header: Dataset) -> dict[str, str]:
+    """The keys of all levels as text, '' where the object lacks them."""
+    return {key: _text(header.get(key)) for key in LEVEL_KEYS["IMAGE"]}
 
 
 def _text(value: object) -> str:

@@ -15,8 +15,8 @@ from pynetdicom import build_context
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
+from dicom_io.catalogue import StoredObject
 from dicom_io.standstill import go_on, stand_still
-from dicom_io.testbed.index import StoredObject
 
 UNCOMPRESSED = (ExplicitVRLittleEndian, ImplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
 LONGEST_CONTEXT_LIST = 128

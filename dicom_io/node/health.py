@@ -1,0 +1,79 @@
+"""GET /health, /ready and /metrics, for whoever looks after the node; nothing there names a patient."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+from deeplesion_miner.errors import ConfigError
+from dicom_io.node.metrics import Metrics
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_PATIENCE_S = 5.0
+
+Problems = Callable[[], Mapping[str, str]]
+"""What is wrong, by name; nothing where all is well."""
+
+
+class HealthServer:
+    """Answers on `host`:`port` (0 takes a free one) from construction to `close`.
+
+    /health: 200 while the node's threads live, else 503: start it anew. /ready: 200 while images are taken, else 503
+    with what is in the way. /metrics: Prometheus.
+    """
+
+    def __init__(self, host: str, port: int, health: Problems, readiness: Problems, metrics: Metrics) -> None:
+        class Handler(_Handler):
+            pages: ClassVar = {
+                "/health": lambda: _page(health()),
+                "/ready": lambda: _page({**health(), **readiness()}),
+                "/metrics": lambda: (HTTPStatus.OK, _METRICS_TYPE, metrics.text()),
+            }
+
+        try:
+            self._server = ThreadingHTTPServer((host, port), Handler)
+        except OSError as error:
+            raise ConfigError(f"health page: cannot listen on {host}:{port}: {error.strerror or error}") from error
+        self._server.daemon_threads = True
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops answering."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _page(problems: Mapping[str, str]) -> tuple[HTTPStatus, str, str]:
+    status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
+    body = {"status": "not well" if problems else "ok", "problems": dict(problems)}
+    return status, "application/json", json.dumps(body) + "\n"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    pages: ClassVar[Mapping[str, Callable[[], tuple[HTTPStatus, str, str]]]]
+    timeout = _PATIENCE_S
+    server_version = "mine"
+    sys_version = ""
+
+    def do_GET(self) -> None:
+        page = self.pages.get(self.path.partition("?")[0])
+        if page is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        status, kind, body = page()
+        encoded = body.encode()
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(encoded)))
+        self.end_headers()
+        self.wfile.write(encoded)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing: the node logs what it does itself."""

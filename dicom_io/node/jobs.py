@@ -1,0 +1,148 @@
+"""Jobs: a rule, applied to the chosen series of a whole study, by whoever can look at images.
+
+The room of DICOM knows no models: a `Runner` is given at the top. Jobs are in the journal before they run, and what
+they made is in the outbox and among our own results before they are done; so a job that was interrupted runs again
+and makes the same objects once more, which change nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from deeplesion_miner.errors import MinerError
+from dicom_io.emit import EmittedObject
+from dicom_io.node.journal import Journal
+from dicom_io.node.log import NodeLog
+from dicom_io.node.metrics import Metrics
+from dicom_io.node.own_results import OwnResults
+from dicom_io.node.records import Job
+from dicom_io.node.rules import NodeRules, SeriesRule
+from dicom_io.outbox import Outbox
+from dicom_io.store import ObjectStore
+
+ATTEMPTS = 5
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 3600.0
+_LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """What a runner is asked to do. It can be sent to another process."""
+
+    study_instance_uid: str
+    rule: SeriesRule
+    paths: Mapping[str, tuple[Path, ...]]
+    """Files of the chosen series, by Series Instance UID."""
+    made_at: datetime
+    """Date and time of the results: the same however often the job runs."""
+
+
+class JobFailed(MinerError):
+    """A job cannot be done; `temporary` where it may succeed later."""
+
+    def __init__(self, text: str, *, temporary: bool) -> None:
+        super().__init__(text)
+        self.temporary = temporary
+
+
+Runner = Callable[[JobRequest], tuple[EmittedObject, ...]]
+"""Looks at the series; raises `JobFailed` or another `MinerError` (permanent), or OSError (temporary)."""
+
+
+class Jobs:
+    """Runs the journal's jobs in `concurrency` threads, from `start` to `stop`."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        store: ObjectStore,
+        own_results: OwnResults,
+        outbox: Outbox,
+        rules: NodeRules,
+        runner: Runner,
+        concurrency: int,
+        *,
+        log: NodeLog,
+        metrics: Metrics,
+    ) -> None:
+        self._journal, self._store, self._own_results, self._outbox = journal, store, own_results, outbox
+        self._rules, self._runner, self._log, self._metrics = rules, runner, log, metrics
+        self._stopping = threading.Event()
+        # Daemons: a model that does not come to its end must not keep the node from stopping.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"job-{number}", daemon=True) for number in range(concurrency)
+        ]
+
+    def start(self) -> None:
+        """Queues again what was interrupted, and begins."""
+        interrupted = self._journal.requeue_interrupted()
+        if interrupted:
+            self._log.info("jobs_taken_up_again", count=interrupted)
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, within_s: float) -> bool:
+        """Claims no more; True where all running ones ended in time. The others run again after a restart."""
+        self._stopping.set()
+        until_s = time.monotonic() + within_s
+        for thread in self._threads:
+            if thread.ident is not None:
+                thread.join(max(until_s - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    @property
+    def is_alive(self) -> bool:
+        """False where a thread has ended that should run."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def _work(self) -> None:
+        while not self._stopping.is_set():
+            job = self._journal.claim_job(time.time())
+            if job is None:
+                self._stopping.wait(_LOOK_S)
+            else:
+                self.run_one(job)
+
+    def run_one(self, job: Job) -> None:
+        """Runs a claimed job and records what came of it."""
+        started_s = time.monotonic()
+        name = self._log.name(job.study_instance_uid)
+        self._log.info("job_started", study=name, rule=job.rule, attempt=job.attempts)
+        try:
+            objects = self._made(job)
+        except (MinerError, OSError) as error:
+            temporary = error.temporary if isinstance(error, JobFailed) else isinstance(error, OSError)
+            again = temporary and job.attempts < ATTEMPTS
+            pause_s = min(_FIRST_PAUSE_S * 2 ** (job.attempts - 1), _LONGEST_PAUSE_S)
+            self._journal.job_failed(job, str(error), time.time() + pause_s if again else None)
+            self._log.warning("job_failed", study=name, rule=job.rule, again=again, why=str(error))
+            return
+        seconds = time.monotonic() - started_s
+        self._journal.job_done(job, len(objects))
+        self._metrics.count("job_seconds_total", by=seconds)
+        for one in objects:
+            self._metrics.count("results_total", kind=one.kind)
+        self._log.info("job_done", study=name, rule=job.rule, results=len(objects), seconds=round(seconds, 3))
+
+    def _made(self, job: Job) -> tuple[EmittedObject, ...]:
+        rule = self._rules.rule(job.rule)
+        if rule is None:
+            raise JobFailed(f"the rule {job.rule} is no longer in the rule file", temporary=False)
+        chosen = set(job.series_instance_uids)
+        paths: dict[str, tuple[Path, ...]] = {}
+        for series in self._journal.series_of(job.study_instance_uid):
+            if series.series_instance_uid in chosen:
+                here = (self._store.path(uid) for uid in series.sop_instance_uids)
+                paths[series.series_instance_uid] = tuple(path for path in here if path is not None)
+        if not any(paths.values()):
+            raise JobFailed("its images are no longer here", temporary=False)
+        made_at = datetime.fromtimestamp(int(job.made_s), UTC)
+        objects = self._runner(JobRequest(job.study_instance_uid, rule, paths, made_at))
+        self._own_results.keep(objects)
+        self._outbox.put(objects, rule.destination, time.time())
+        return objects

@@ -1,0 +1,369 @@
+"""What the node knows, durable: arrivals, studies, jobs, results, commitment requests. SQLite, one process.
+
+Each method that changes something is one transaction (write-ahead log, ``synchronous = FULL``): a kill at any
+instant loses nothing that a peer was told.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import schemas
+from deeplesion_miner.errors import ConfigError, LedgerInUse, MinerError
+from dicom_io.node.records import Arrival, CommitmentRequest, Job, ReceivedSeries, ReceivedStudy, StoredResult
+
+FILE_NAME = "node.sqlite"
+SCHEMA_VERSION = 1
+_KEY_BYTES = 32
+
+
+class JournalError(MinerError):
+    """The journal cannot be written: full or broken disk."""
+
+
+class Journal:
+    """The journal of a folder, shared by threads; LedgerInUse where another process has it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = folder / FILE_NAME
+        self._lock = threading.RLock()
+        self._held = _hold(self.path)
+        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30.0)
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Closes the file and lets another process have it."""
+        with self._lock:
+            self._database.close()
+            os.close(self._held)
+
+    def log_key(self) -> bytes:
+        """The key of the log's short names, made at the first call."""
+        with self._transaction() as database:
+            database.execute("INSERT OR IGNORE INTO bound VALUES ('log key', ?)", (secrets.token_bytes(_KEY_BYTES),))
+            return bytes(database.execute("SELECT value FROM bound WHERE name = 'log key'").fetchone()[0])
+
+    # --- arrivals ------------------------------------------------------------------------------------------
+
+    def record_arrival(self, one: Arrival, quiet_s: float, now_s: float) -> bool:
+        """An object is in the store; its study is looked at `quiet_s` after its last object. False: known before."""
+        with self._transaction() as database:
+            known = database.execute("SELECT 1 FROM object WHERE sop_instance_uid = ?", (one.sop_instance_uid,))
+            if known.fetchone():
+                return False
+            study, series = one.study_instance_uid, one.series_instance_uid
+            database.execute(
+                "INSERT INTO object VALUES (?, ?, ?, ?, ?, ?)",
+                (one.sop_instance_uid, study, series, one.sop_class_uid, one.size_bytes, now_s),
+            )
+            database.execute(
+                "INSERT OR IGNORE INTO series VALUES (?, ?, ?, ?, ?, ?)",
+                (study, series, one.modality, one.description, one.body_part, one.slice_thickness_mm),
+            )
+            database.execute(
+                "INSERT INTO study VALUES (?, ?, 'receiving', '', 0, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET"
+                " source = excluded.source, state = 'receiving', reason = '', looks = 0, is_freed = 0,"
+                " last_arrival_s = excluded.last_arrival_s, look_at_s = excluded.look_at_s",
+                (study, one.source, now_s, now_s, now_s + quiet_s),
+            )
+            return True
+
+    def has_object(self, sop_instance_uid: str, sop_class_uid: str) -> bool | None:
+        """True where the object was answered with success, None where it was of another class."""
+        rows = self._rows(
+            "SELECT sop_class_uid FROM object WHERE sop_instance_uid = ?1"
+            " UNION ALL SELECT sop_class_uid FROM result WHERE sop_instance_uid = ?1",
+            sop_instance_uid,
+        )
+        if not rows:
+            return False
+        return True if (sop_class_uid,) in rows else None
+
+    def object_uids(self) -> frozenset[str]:
+        """Of every object that was answered with success."""
+        return frozenset(uid for (uid,) in self._rows("SELECT sop_instance_uid FROM object"))
+
+    def open_studies(self, besides: str = "") -> int:
+        """Studies that are received, and those with jobs that are not done, without one of them."""
+        (row,) = self._rows(
+            "SELECT count(*) FROM (SELECT study_instance_uid FROM study WHERE state = 'receiving'"
+            " UNION SELECT study_instance_uid FROM job WHERE state IN ('queued', 'running'))"
+            " WHERE study_instance_uid <> ?",
+            besides,
+        )
+        return int(row[0])
+
+    # --- studies -------------------------------------------------------------------------------------------
+
+    def studies_to_look_at(self, now_s: float, most: int = 32) -> list[ReceivedStudy]:
+        """Studies whose time has come, the longest waiting first."""
+        rows = self._rows(
+            "SELECT study_instance_uid, source, looks, first_arrival_s, last_arrival_s FROM study"
+            " WHERE state = 'receiving' AND look_at_s <= ? ORDER BY look_at_s LIMIT ?",
+            now_s,
+            most,
+        )
+        return [ReceivedStudy(*row) for row in rows]
+
+    def series_of(self, study_instance_uid: str) -> tuple[ReceivedSeries, ...]:
+        """The series of a study with their objects, by UID."""
+        objects: dict[str, list[str]] = {}
+        for series, uid in self._rows(
+            "SELECT series_instance_uid, sop_instance_uid FROM object WHERE study_instance_uid = ?"
+            " ORDER BY sop_instance_uid",
+            study_instance_uid,
+        ):
+            objects.setdefault(series, []).append(uid)
+        rows = self._rows(
+            "SELECT series_instance_uid, modality, description, body_part, slice_thickness_mm FROM series"
+            " WHERE study_instance_uid = ? ORDER BY series_instance_uid",
+            study_instance_uid,
+        )
+        return tuple(
+            ReceivedSeries(uid, modality, description, body_part, thickness_mm, tuple(objects.get(uid, ())))
+            for uid, modality, description, body_part, thickness_mm in rows
+        )
+
+    def look_again(self, study: ReceivedStudy, reason: str, at_s: float) -> None:
+        """The study is not whole yet; nothing where something arrived since it was looked at."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE study SET looks = looks + 1, reason = ?, look_at_s = ?"
+                " WHERE study_instance_uid = ? AND last_arrival_s = ?",
+                (reason, at_s, study.study_instance_uid, study.last_arrival_s),
+            )
+
+    def settle(
+        self,
+        study: ReceivedStudy,
+        state: str,
+        reason: str,
+        jobs: Iterable[tuple[str, Sequence[str], str]],
+        now_s: float,
+    ) -> int | None:
+        """The study is 'whole' or 'incomplete'; queues its jobs (rule, series, digest) and says how many are new.
+
+        None where something arrived since it was looked at: it is looked at again then.
+        """
+        with self._transaction() as database:
+            changed = database.execute(
+                "UPDATE study SET state = ?, reason = ?, looks = looks + 1"
+                " WHERE study_instance_uid = ? AND last_arrival_s = ? AND state = 'receiving'",
+                (state, reason, study.study_instance_uid, study.last_arrival_s),
+            )
+            if not changed.rowcount:
+                return None
+            return sum(
+                database.execute(
+                    "INSERT OR IGNORE INTO job (study_instance_uid, rule, series, digest, state, attempts, reason,"
+                    " due_s, made_s, results) VALUES (?, ?, ?, ?, 'queued', 0, '', ?, ?, 0)",
+                    (study.study_instance_uid, rule, json.dumps(list(series)), digest, now_s, now_s),
+                ).rowcount
+                for rule, series, digest in jobs
+            )
+
+    def studies_by_state(self) -> dict[str, int]:
+        """How many studies there are in each state."""
+        return dict(self._rows("SELECT state, count(*) FROM study GROUP BY state"))
+
+    def to_free(self, before_s: float, most: int = 8) -> list[tuple[str, tuple[str, ...]]]:
+        """Studies without open jobs whose last object came before a time, with their objects' UIDs."""
+        studies = self._rows(
+            "SELECT study_instance_uid FROM study WHERE is_freed = 0 AND state <> 'receiving' AND last_arrival_s < ?"
+            " AND study_instance_uid NOT IN (SELECT study_instance_uid FROM job WHERE state IN ('queued', 'running'))"
+            " LIMIT ?",
+            before_s,
+            most,
+        )
+        return [
+            (uid, tuple(one for (one,) in self._rows(
+                "SELECT sop_instance_uid FROM object WHERE study_instance_uid = ?", uid)))
+            for (uid,) in studies
+        ]  # fmt: skip
+
+    def freed(self, study_instance_uid: str) -> None:
+        """The objects of a study are no longer here, nor answered for."""
+        with self._transaction() as database:
+            database.execute("DELETE FROM object WHERE study_instance_uid = ?", (study_instance_uid,))
+            database.execute("UPDATE study SET is_freed = 1 WHERE study_instance_uid = ?", (study_instance_uid,))
+
+    # --- jobs ----------------------------------------------------------------------------------------------
+
+    def claim_job(self, now_s: float) -> Job | None:
+        """The job that has waited longest, running from now on and one attempt older; None where none is due."""
+        with self._transaction() as database:
+            row = database.execute(
+                "SELECT number, study_instance_uid, rule, series, attempts + 1, made_s FROM job"
+                " WHERE state = 'queued' AND due_s <= ? ORDER BY due_s, number LIMIT 1",
+                (now_s,),
+            ).fetchone()
+            if row is None:
+                return None
+            database.execute("UPDATE job SET state = 'running', attempts = attempts + 1 WHERE number = ?", row[:1])
+        number, study, rule, series, attempts, made_s = row
+        return Job(number, study, rule, tuple(json.loads(series)), attempts, made_s)
+
+    def job_done(self, job: Job, results: int) -> None:
+        """A job has made so many objects, which are where they belong."""
+        self._set_job(job, "done", "", 0.0, results)
+
+    def job_failed(self, job: Job, reason: str, again_at_s: float | None) -> None:
+        """A job did not succeed; it is tried again then, or never."""
+        self._set_job(job, "failed" if again_at_s is None else "queued", reason, again_at_s or 0.0, 0)
+
+    def requeue_interrupted(self) -> int:
+        """Jobs that ran when the last process ended are queued again; to be called before any is claimed."""
+        with self._transaction() as database:
+            return database.execute("UPDATE job SET state = 'queued' WHERE state = 'running'").rowcount
+
+    def jobs_by_state(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        return dict(self._rows("SELECT state, count(*) FROM job GROUP BY state"))
+
+    def failures(self, most: int = 20) -> list[tuple[str, str, int, str]]:
+        """Study, rule, attempts and reason of failed jobs, the newest first."""
+        return self._rows(
+            "SELECT study_instance_uid, rule, attempts, reason FROM job WHERE state = 'failed' ORDER BY number DESC"
+            " LIMIT ?",
+            most,
+        )
+
+    def _set_job(self, job: Job, state: str, reason: str, due_s: float, results: int) -> None:
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE job SET state = ?, reason = ?, due_s = ?, results = ? WHERE number = ?",
+                (state, reason, due_s, results, job.number),
+            )
+
+    # --- results -------------------------------------------------------------------------------------------
+
+    def record_results(self, results: Iterable[StoredResult]) -> None:
+        """Objects that a job made are in the store."""
+        with self._transaction() as database:
+            for one in results:
+                database.execute(
+                    "INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?)",
+                    (one.sop_instance_uid, one.keys["StudyInstanceUID"], one.keys["SeriesInstanceUID"],
+                     one.sop_class_uid, one.transfer_syntax_uid, json.dumps(dict(one.keys), sort_keys=True)),
+                )  # fmt: skip
+
+    def results(self, study_instance_uids: Sequence[str] = ()) -> list[StoredResult]:
+        """Objects that jobs made, of all studies or of those named, by SOP Instance UID."""
+        where = f" WHERE study_instance_uid IN ({', '.join('?' * len(study_instance_uids))})"
+        rows = self._rows(
+            "SELECT sop_instance_uid, sop_class_uid, transfer_syntax_uid, keys FROM result"
+            + (where if study_instance_uids else "")
+            + " ORDER BY sop_instance_uid",
+            *study_instance_uids,
+        )
+        return [StoredResult(uid, sop_class, syntax, json.loads(keys)) for uid, sop_class, syntax, keys in rows]
+
+    # --- storage commitment --------------------------------------------------------------------------------
+
+    def record_commitment_request(
+        self, peer: str, transaction_uid: str, items: Sequence[tuple[str, str]], due_s: float
+    ) -> None:
+        """A peer asked; asked once more, it is answered once more."""
+        with self._transaction() as database:
+            database.execute(
+                "INSERT INTO commitment VALUES (?, ?, ?, 'asked', 0, '', ?) ON CONFLICT DO UPDATE SET"
+                " items = excluded.items, state = 'asked', attempts = 0, reason = '', due_s = excluded.due_s",
+                (transaction_uid, peer, json.dumps([list(item) for item in items]), due_s),
+            )
+
+    def commitment_requests(self, now_s: float, most: int = 8) -> list[CommitmentRequest]:
+        """Requests whose report is due."""
+        rows = self._rows(
+            "SELECT transaction_uid, peer, items, attempts FROM commitment WHERE state = 'asked' AND due_s <= ?"
+            " ORDER BY due_s LIMIT ?",
+            now_s,
+            most,
+        )
+        return [
+            CommitmentRequest(uid, peer, tuple((sop_class, one) for sop_class, one in json.loads(items)), attempts)
+            for uid, peer, items, attempts in rows
+        ]
+
+    def commitment_reported(self, request: CommitmentRequest) -> None:
+        """The peer has taken the report."""
+        self._set_commitment(request, "reported", "", 0.0)
+
+    def commitment_failed(self, request: CommitmentRequest, reason: str, again_at_s: float | None) -> None:
+        """The peer did not take the report; it is sent again then, or never."""
+        self._set_commitment(request, "failed" if again_at_s is None else "asked", reason, again_at_s or 0.0)
+
+    def _set_commitment(self, request: CommitmentRequest, state: str, reason: str, due_s: float) -> None:
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE commitment SET state = ?, reason = ?, due_s = ?, attempts = attempts + 1"
+                " WHERE transaction_uid = ? AND peer = ?",
+                (state, reason, due_s, request.transaction_uid, request.peer),
+            )
+
+    # --- the file ------------------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        with _in_words(self.path):
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            if self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
+                tables = schemas.text("node.sql")
+                self._database.executescript(
+                    f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+            version = self._database.execute("PRAGMA user_version").fetchone()[0]
+        if version != SCHEMA_VERSION:
+            raise ConfigError(
+                f"{self.path}: a journal of version {version}, this program knows version {SCHEMA_VERSION};"
+                " use the program that made it, or name another --work"
+            )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._lock, _in_words(self.path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, *values: Any) -> list[Any]:
+        with self._lock, _in_words(self.path):
+            return self._database.execute(sql, values).fetchall()
+
+
+@contextmanager
+def _in_words(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        raise JournalError(f"{path}: {error}; nothing that was recorded before is lost") from error
+
+
+def _hold(path: Path) -> int:
+    """Takes the lock beside the journal; the kernel lets go when the process ends."""
+    lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise LedgerInUse(f"{path.parent}: another `mine serve` works here; stop it or name another --work") from None
+    return lock

@@ -1,0 +1,56 @@
+"""What the node says of itself: one JSON object a line, without names of patients.
+
+Patients are never named, and studies and objects only by a short hash under the node's own key, so that lines of
+one study can be found together and lead nowhere without the journal.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import threading
+from datetime import UTC, datetime
+from typing import TextIO
+
+Value = str | int | float | bool | None
+
+
+class NodeLog:
+    """Writes to `stream`; `verbose` writes UIDs as they are and keeps lines of level debug."""
+
+    def __init__(self, stream: TextIO, key: bytes, *, verbose: bool = False) -> None:
+        self._stream = stream
+        self._key = key
+        self._verbose = verbose
+        self._lock = threading.Lock()
+
+    def name(self, uid: str) -> str:
+        """What a UID is called in the log: 12 hex digits, or itself where the log is verbose."""
+        if self._verbose:
+            return uid
+        return hmac.new(self._key, uid.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:12]
+
+    def debug(self, event: str, **values: Value) -> None:
+        """One of very many, e.g. each object."""
+        if self._verbose:
+            self._write("debug", event, values)
+
+    def info(self, event: str, **values: Value) -> None:
+        """Something went its way."""
+        self._write("info", event, values)
+
+    def warning(self, event: str, **values: Value) -> None:
+        """Something was refused or will be tried again."""
+        self._write("warning", event, values)
+
+    def error(self, event: str, **values: Value) -> None:
+        """Something needs a person."""
+        self._write("error", event, values)
+
+    def _write(self, level: str, event: str, values: dict[str, Value]) -> None:
+        at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = json.dumps({"at": at, "level": level, "event": event, **values}, default=str)
+        with self._lock:
+            self._stream.write(line + "\n")
+            self._stream.flush()

@@ -1,0 +1,329 @@
+"""The node as a whole: builds its parts, starts them, stops them so that nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import resource
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self, TextIO
+
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel
+
+from dicom_io import commitment, negotiation
+from dicom_io.node.admission import Admission
+from dicom_io.node.association import NodeAssociation, make_association
+from dicom_io.node.commitments import Commitments
+from dicom_io.node.gate import Gate
+from dicom_io.node.health import HealthServer
+from dicom_io.node.intake import Intake
+from dicom_io.node.jobs import Jobs, Runner
+from dicom_io.node.journal import Journal
+from dicom_io.node.limits import NodeLimits
+from dicom_io.node.log import NodeLog
+from dicom_io.node.metrics import Metrics
+from dicom_io.node.own_results import OwnResults
+from dicom_io.node.pace import Paces
+from dicom_io.node.rules import NodeRules
+from dicom_io.node.studies import Studies
+from dicom_io.outbox import Outbox
+from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME, ObjectStore
+
+SUCCESS = 0x0000
+_STANDING_S = 0.05
+
+
+@dataclass(frozen=True)
+class NodeSettings:
+    """How a node is run."""
+
+    folder: Path
+    """The node's own: received objects, journal, results. Trusted side."""
+    ae_title: str
+    host: str = "127.0.0.1"
+    port: int = 11113
+    """0 takes a free one."""
+    health_host: str = "127.0.0.1"
+    health_port: int | None = None
+    """0 takes a free one; None answers nobody."""
+    max_object_bytes: int | None = None
+    concurrency: int = 1
+    """Jobs at one time."""
+    keep_images_h: float | None = None
+    """Received objects of studies that are done are removed after this; None keeps them."""
+    verbose: bool = False
+    """The log holds UIDs."""
+    limits: NodeLimits = field(default_factory=NodeLimits)
+
+
+class Node:
+    """A running node, from `start` to `stop`; a folder has one at a time."""
+
+    def __init__(
+        self,
+        settings: NodeSettings,
+        rules: NodeRules,
+        outbox: Outbox,
+        runner: Runner,
+        *,
+        tls: ssl.SSLContext | None = None,
+        client_tls: ssl.SSLContext | None = None,
+        log_to: TextIO = sys.stderr,
+    ) -> None:
+        """`tls` is for those who connect to us, `client_tls` for the archives and peers that we connect to."""
+        self._settings, self._rules, self._outbox = settings, rules, outbox
+        limits = settings.limits
+        self.journal = Journal(settings.folder)
+        self.log = NodeLog(log_to, self.journal.log_key(), verbose=settings.verbose)
+        self.metrics = Metrics()
+        self.store = ObjectStore(settings.folder / "objects", settings.max_object_bytes)
+        self._own_results = OwnResults(ObjectStore(settings.folder / "results"), self.journal, settings.ae_title)
+        peers = [one.peer() for one in rules.peers]
+        self._intake = Intake(
+            self.store, settings.folder, self.journal, limits, quiet_s=self._quiet_s,
+            paces=Paces({one.ae_title: one.objects_per_minute for one in peers}), log=self.log, metrics=self.metrics,
+        )  # fmt: skip
+        self._studies = Studies(
+            self.journal, self.store, rules, settings, client_tls, log=self.log, metrics=self.metrics
+        )
+        self._jobs = Jobs(
+            self.journal,
+            self.store,
+            self._own_results,
+            outbox,
+            rules,
+            runner,
+            settings.concurrency,
+            log=self.log,
+            metrics=self.metrics,
+        )
+        report_to = {one.ae_title: one.report_to for one in peers}
+        self._commitments = Commitments(
+            self.journal,
+            settings.ae_title,
+            lambda peer: report_to.get(peer, ""),
+            tls=client_tls,
+            log=self.log,
+            metrics=self.metrics,
+        )
+        self._admission = Admission(settings.ae_title, peers, limits.associations)
+        self._associations: set[NodeAssociation] = set()
+        self._lock = threading.Lock()
+        self._is_stopping = False
+        self._entity = self._made_entity()
+        self._gate = Gate(
+            (settings.host, settings.port),
+            self._admission,
+            limits,
+            self._enter,
+            tls=tls,
+            log=self.log,
+            metrics=self.metrics,
+        )
+        self.port = self._gate.port
+        self._health: HealthServer | None = None
+        self.health_port: int | None = None
+
+    def start(self) -> None:
+        """Opens the door, after what the last run left is taken up."""
+        self._gauges()
+        self._jobs.start()
+        self._studies.start()
+        self._commitments.start()
+        self._gate.start()
+        if self._settings.health_port is not None:
+            host = self._settings.health_host
+            self._health = HealthServer(
+                host, self._settings.health_port, self.health_problems, self.readiness_problems, self.metrics
+            )
+            self.health_port = self._health.port
+        self.log.info("started", ae_title=self._settings.ae_title, port=self.port, health_port=self.health_port)
+
+    def stop(self) -> bool:
+        """Takes no more associations, lets those that are open and the running jobs end within `stop_s`.
+
+        True where all ended by themselves. What did not is aborted, and goes on after a restart: its sender was not
+        told of success, its job is queued.
+        """
+        self._is_stopping = True
+        self.log.info("stopping", associations=len(self._associations))
+        self._admission.close()
+        until_s = time.monotonic() + self._settings.limits.stop_s
+        ended = self._wait_for_associations(until_s)
+        self._gate.close()
+        for association in self._open():
+            association.abort(block=False)
+        self._wait_for_associations(time.monotonic() + 1.0)
+        self._studies.stop()
+        self._commitments.stop()
+        jobs_ended = self._jobs.stop(max(until_s - time.monotonic(), 0.0))
+        if self._health is not None:
+            self._health.close()
+        self.log.info("stopped", all_ended=ended and jobs_ended)
+        if jobs_ended:
+            self.journal.close()
+        return ended and jobs_ended
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    # --- how it is -----------------------------------------------------------------------------------------
+
+    def health_problems(self) -> dict[str, str]:
+        """Parts that have ended and should not have."""
+        alive = {
+            "gate": self._gate.is_alive,
+            "studies": self._studies.is_alive,
+            "jobs": self._jobs.is_alive,
+            "commitments": self._commitments.is_alive,
+        }
+        return {name: "has ended" for name, is_alive in alive.items() if not is_alive and not self._is_stopping}
+
+    def readiness_problems(self) -> dict[str, str]:
+        """Why objects would be refused now."""
+        limits, problems = self._settings.limits, {}
+        if self._is_stopping:
+            problems["stopping"] = "no new associations"
+        if self._intake.free_bytes() < limits.free_bytes:
+            problems["disk"] = f"{self._intake.free_bytes()} bytes are free, {limits.free_bytes} are kept free"
+        if self.journal.open_studies() >= limits.open_studies:
+            problems["studies"] = f"{limits.open_studies} studies wait to be looked at"
+        return problems
+
+    def _gauges(self) -> None:
+        metrics = self.metrics
+        metrics.gauge("associations", self._admission.inside)
+        metrics.gauge("waiting_connections", lambda: self._gate.waiting)
+        metrics.gauge("studies", self.journal.studies_by_state, "state")
+        metrics.gauge("jobs", self.journal.jobs_by_state, "state")
+        metrics.gauge("outbox", self._outbox_counts, "state")
+        metrics.gauge("free_bytes", self._intake.free_bytes)
+        metrics.gauge("resident_bytes", resident_bytes)
+        metrics.gauge("open_descriptors", open_descriptors)
+        metrics.gauge("threads", threading.active_count)
+        started_s = time.time()
+        metrics.gauge("start_time_seconds", lambda: started_s)
+
+    def _outbox_counts(self) -> dict[str, float]:
+        totals: dict[str, float] = {}
+        for counts in self._outbox.counts().values():
+            for state, count in counts.items():
+                totals[state] = totals.get(state, 0) + count
+        return totals
+
+    # --- associations --------------------------------------------------------------------------------------
+
+    def _made_entity(self) -> AE:
+        limits = self._settings.limits
+        entity = AE(ae_title=self._settings.ae_title)
+        entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
+        entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
+        entity.maximum_associations = limits.associations + 1  # the gate counts
+        entity.maximum_pdu_size = limits.pdu_bytes
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = limits.idle_s
+        entity.supported_contexts = list(negotiation.node_contexts())
+        for service in (negotiation.ECHO, negotiation.FIND, negotiation.GET):
+            entity.add_supported_context(service, negotiation.UNCOMPRESSED)
+        # Peers ask for commitment as users, and report on our own requests as providers.
+        entity.add_supported_context(StorageCommitmentPushModel, negotiation.UNCOMPRESSED, scu_role=True, scp_role=True)
+        return entity
+
+    def _enter(self, connection: Any, remote: tuple[str, int], first_pdu: bytes, peer: Any) -> None:
+        association = make_association(
+            self._entity,
+            connection,
+            remote,
+            first_pdu,
+            peer,
+            store=self.store,
+            limits=self._settings.limits,
+            handlers=self._handlers(),
+            ended=self._left,
+            aborted=lambda reason: self._aborted(peer.ae_title, reason),
+        )
+        with self._lock:
+            self._associations.add(association)
+        try:
+            association.start()
+        except RuntimeError:
+            with self._lock:
+                self._associations.discard(association)
+            raise
+
+    def _handlers(self) -> list[tuple[Any, Callable[[Any], Any]]]:
+        return [
+            (evt.EVT_CONN_OPEN, negotiation.send_at_once),
+            (evt.EVT_C_ECHO, self._on_echo),
+            (evt.EVT_C_STORE, self._intake.on_store),
+            (evt.EVT_C_FIND, self._counted("C-FIND", self._own_results.on_find)),
+            (evt.EVT_C_GET, self._counted("C-GET", self._own_results.on_get)),
+            (evt.EVT_N_ACTION, self._commitments.on_action),
+            commitment.handler(self._on_report),
+        ]
+
+    def _counted(self, service: str, handler: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def handle(event: Any) -> Any:
+            self.metrics.count("services_total", service=service)
+            return handler(event)
+
+        return handle
+
+    def _on_echo(self, event: Any) -> int:
+        self.metrics.count("services_total", service="C-ECHO")
+        return SUCCESS
+
+    def _on_report(self, report: commitment.CommitmentReport) -> bool:
+        """An archive's word for what our outbox sent."""
+        is_ours = self._outbox.report(report.transaction_uid, report.committed, report.failed, time.time())
+        self.log.info("report_came", transaction=self.log.name(report.transaction_uid), is_ours=is_ours,
+                      committed=len(report.committed), failed=len(report.failed))  # fmt: skip
+        return is_ours
+
+    def _left(self, association: NodeAssociation) -> None:
+        self._admission.leave(association.peer)
+        with self._lock:
+            self._associations.discard(association)
+
+    def _aborted(self, peer: str, reason: str) -> None:
+        self.metrics.count("aborts_total", reason=reason)
+        self.log.warning("aborted", peer=peer, why=reason)
+
+    def _open(self) -> list[NodeAssociation]:
+        with self._lock:
+            return list(self._associations)
+
+    def _wait_for_associations(self, until_s: float) -> bool:
+        while self._open() and time.monotonic() < until_s:
+            time.sleep(_STANDING_S)
+        return not self._open()
+
+    def _quiet_s(self, ae_title: str) -> float:
+        peer = self._rules.peer(ae_title)
+        return peer.quiet_s if peer is not None else 0.0
+
+
+def resident_bytes() -> float:
+    """Resident memory of this process now; of its peak where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0
+    return float(pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def open_descriptors() -> float:
+    """File descriptors of this process; 0 where the system does not tell."""
+    try:
+        return float(sum(1 for _ in Path("/proc/self/fd").iterdir()))
+    except OSError:
+        return 0.0
