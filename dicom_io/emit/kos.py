@@ -38,9 +38,10 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
         observer_device_context=None if by_person else observer(result.author),
         description=f"For review: {labels}",
     )
-    _put_frame_numbers(content, images)
     written_with = " ".join(one.sop_instance_uid for one in objects)
-    return key_objects(result, source, content, [*images, *objects], written_with=written_with), tuple(left)
+    document = key_objects(result, source, content, [*images, *objects], written_with=written_with)
+    _finish_references(document, images)
+    return document, tuple(left)
 
 
 def _unfit(lesion: ReportedLesion, plane: ImagePlane) -> str:
@@ -73,9 +74,13 @@ def _selected(reference: ImageReference | ObjectRef, is_image: bool) -> Dataset:
     return dataset
 
 
-def _put_frame_numbers(content: KeyObjectSelection, images: list[ImageReference]) -> None:
+def _finish_references(document: Dataset, images: list[ImageReference]) -> None:
+    """Adds the frame numbers; takes away the purpose that highdicom states and TID 2010 (rows 8 and 10) does not."""
     frames = {one.sop_instance_uid: one.frame_numbers for one in images if one.frame_numbers}
-    for item in content[0].ContentSequence:
-        for referenced in item.get("ReferencedSOPSequence", []):
+    for item in document.ContentSequence:
+        if item.ValueType not in ("IMAGE", "COMPOSITE"):
+            continue
+        del item.ConceptNameCodeSequence
+        for referenced in item.ReferencedSOPSequence:
             if referenced.ReferencedSOPInstanceUID in frames:
                 referenced.ReferencedFrameNumber = list(frames[referenced.ReferencedSOPInstanceUID])
