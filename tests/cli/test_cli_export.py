@@ -15,8 +15,7 @@ from dicom_io.emit import KINDS as EMITTED_KINDS
 
 def ends(dataset: Path) -> list[list[float]]:
     rows = pq.read_table(dataset / "lesions.parquet").to_pylist()
-    found = ([*row["long_axis_px"], *row["short_axis_px"]] for row in rows)
-    return sorted(found, key=lambda one: [round(value, 1) for value in one])
+    return [[*row["long_axis_px"], *row["short_axis_px"]] for row in rows]
 
 
 def written(folder: Path) -> dict[str, bytes]:
@@ -43,8 +42,10 @@ def test_mined_bookmarks_become_reports_that_are_mined_to_the_same_points(
     assert len(answer.records) == len(list((tmp_path / "reports").iterdir()))
     again = mine("import", demo.archive, "reports", "--out", "dataset", "--work", "work")
     assert "superseded" in again.out
-    first, second = ends(demo.dataset), ends(tmp_path / "dataset")
-    assert first == [pytest.approx(one, abs=0.01) for one in second]
+    left = ends(tmp_path / "dataset")
+    for wanted in ends(demo.dataset):
+        left.remove(next(one for one in left if one == pytest.approx(wanted, abs=0.01)))
+    assert left == []
 
 
 def test_the_same_export_writes_the_same_bytes(mine: Mine, demo: Demo, tmp_path: Path) -> None:
