@@ -84,6 +84,35 @@ class SendSection:
 
 
 @dataclass(frozen=True)
+class ServeSection:
+    """[serve]: the node that takes images in; what it does with them stands in its rule file."""
+
+    rules: str = ""
+    ae_title: str = "MINER"
+    host: str = "0.0.0.0"
+    port: int = 11113
+    health_host: str = "127.0.0.1"
+    health_port: int | None = 8042
+    jobs: int = 1
+    max_associations: int = 32
+    max_waiting: int = 256
+    max_pdu_bytes: int = 262_144
+    max_open_studies: int = 10_000
+    least_free_mb: float = 1000.0
+    keep_images_h: float | None = None
+    request_s: float = 10.0
+    idle_s: float = 120.0
+    stop_s: float = 30.0
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1:
+            raise ConfigError(f"[serve] jobs = {self.jobs}: at least 1 is needed")
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that can be set."""
 
@@ -91,6 +120,7 @@ class Settings:
     run: RunSection = field(default_factory=RunSection)
     deidentification: DeidentificationSection = field(default_factory=DeidentificationSection)
     send: SendSection = field(default_factory=SendSection)
+    serve: ServeSection = field(default_factory=ServeSection)
     rules: Rules = field(default_factory=Rules)
 
 

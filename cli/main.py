@@ -36,6 +36,7 @@ COMMANDS = {
     "lint": "cli.lint",
     "export": "cli.export",
     "send": "cli.send",
+    "serve": "cli.serve",
     "feedback": "cli.feedback",
 }
 """Name -> module that holds it as `command`; in the order of the work."""

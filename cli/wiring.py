@@ -31,6 +31,8 @@ KEY_BINDING = "pseudonym key"
 """What the ledger calls the key that it is bound to."""
 OUTBOX = "outbox"
 """Folder of the working folder: results on their way to an archive."""
+NODE = "node"
+"""Folder of the node in the working folder: received objects, journal, its own results."""
 OBJECTS, STAGE = "objects", "stage"
 """Folders of the working folder: received objects; encoded slices that wait for a dataset."""
 

@@ -17,9 +17,11 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from dicom_io import commitment, negotiation
+from dicom_io.delivery import Wire
 from dicom_io.node.admission import Admission
 from dicom_io.node.association import NodeAssociation, make_association
 from dicom_io.node.commitments import Commitments
+from dicom_io.node.deliveries import Deliveries, OpenWire
 from dicom_io.node.gate import Gate
 from dicom_io.node.health import HealthServer
 from dicom_io.node.intake import Intake
@@ -72,11 +74,15 @@ class Node:
         outbox: Outbox,
         runner: Runner,
         *,
+        open_wire: OpenWire | None = None,
         tls: ssl.SSLContext | None = None,
         client_tls: ssl.SSLContext | None = None,
         log_to: TextIO = sys.stderr,
     ) -> None:
-        """`tls` is for those who connect to us, `client_tls` for the archives and peers that we connect to."""
+        """`open_wire` opens the ways to destinations; None leaves results in the outbox.
+
+        `tls` is for those who connect to us, `client_tls` for the archives and peers that we connect to.
+        """
         self._settings, self._rules, self._outbox = settings, rules, outbox
         limits = settings.limits
         self.journal = Journal(settings.folder)
@@ -112,6 +118,8 @@ class Node:
             log=self.log,
             metrics=self.metrics,
         )
+        destinations = rules.destinations() if open_wire is not None else ()
+        self._deliveries = Deliveries(outbox, destinations, open_wire or _no_wire, self.log)
         self._admission = Admission(settings.ae_title, peers, limits.associations)
         self._associations: set[NodeAssociation] = set()
         self._lock = threading.Lock()
@@ -136,6 +144,7 @@ class Node:
         self._jobs.start()
         self._studies.start()
         self._commitments.start()
+        self._deliveries.start()
         self._gate.start()
         if self._settings.health_port is not None:
             host = self._settings.health_host
@@ -163,12 +172,13 @@ class Node:
         self._studies.stop()
         self._commitments.stop()
         jobs_ended = self._jobs.stop(max(until_s - time.monotonic(), 0.0))
+        delivered = self._deliveries.stop(max(until_s - time.monotonic(), 1.0))
         if self._health is not None:
             self._health.close()
-        self.log.info("stopped", all_ended=ended and jobs_ended)
+        self.log.info("stopped", all_ended=ended and jobs_ended and delivered)
         if jobs_ended:
             self.journal.close()
-        return ended and jobs_ended
+        return ended and jobs_ended and delivered
 
     def __enter__(self) -> Self:
         self.start()
@@ -186,6 +196,7 @@ class Node:
             "studies": self._studies.is_alive,
             "jobs": self._jobs.is_alive,
             "commitments": self._commitments.is_alive,
+            "deliveries": self._deliveries.is_alive,
         }
         return {name: "has ended" for name, is_alive in alive.items() if not is_alive and not self._is_stopping}
 
@@ -310,6 +321,10 @@ class Node:
     def _quiet_s(self, ae_title: str) -> float:
         peer = self._rules.peer(ae_title)
         return peer.quiet_s if peer is not None else 0.0
+
+
+def _no_wire(destination: str) -> Wire:
+    raise AssertionError(f"nothing is delivered to {destination}")
 
 
 def resident_bytes() -> float:

@@ -1,0 +1,116 @@
+"""Jobs of the node: a model looks at the series of a study in a process of its own.
+
+A process of its own keeps a model's memory, and its crashes, away from the associations.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from cli.config import Settings
+from deeplesion_miner.errors import MinerError
+from dicom_io.node import JobFailed, JobRequest
+
+if TYPE_CHECKING:
+    from cli.finding import Predictor
+    from deeplesion_miner.results import Result
+    from dicom_io.emit import EmittedObject
+
+MOST_DETECTIONS = 100
+
+
+class Workers:
+    """Processes that run jobs; the first job of each loads its model, later ones find it loaded."""
+
+    def __init__(self, settings: Settings, count: int) -> None:
+        self._settings, self._count = settings, count
+        self._lock = threading.Lock()
+        self._pool: ProcessPoolExecutor | None = None
+
+    def run(self, request: JobRequest) -> tuple[EmittedObject, ...]:
+        """`dicom_io.node.Runner`: the objects of one job."""
+        with self._lock:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    self._count, mp_context=get_context("spawn"), initializer=_leave_signals_to_the_node
+                )
+            pool = self._pool
+        try:
+            return pool.submit(run_job, request, self._settings).result()
+        except BrokenProcessPool as error:
+            with self._lock:
+                if self._pool is pool:
+                    self._pool = None
+            raise JobFailed("the process of the model was killed, or crashed", temporary=True) from error
+        except RuntimeError as error:  # the node stops
+            raise JobFailed(str(error), temporary=True) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is None:
+            return
+        for process in list(self._pool._processes.values()):
+            process.terminate()  # a job that still runs is queued in the journal
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _leave_signals_to_the_node() -> None:
+    """Ctrl-C goes to all processes of a terminal; the node alone decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run_job(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...]:
+    """Looks at the series and writes what was found; no objects where nothing was. Runs in a worker process."""
+    from cli.finding import in_studies
+    from cli.results import results_of
+    from deeplesion_miner.types import StudyQuery
+
+    rule = request.rule
+    paths = tuple(path for series in sorted(request.paths) for path in request.paths[series])
+    query = StudyQuery(study_instance_uids=(request.study_instance_uid,), measured=False)
+    finding = in_studies(_predictor(rule.model, rule.least_score), settings, paths, query)
+    if finding.is_partial:
+        broken = ", ".join(f"{count} {reason}" for reason, count in finding.left_out.items())
+        raise JobFailed(f"images cannot be read: {broken}", temporary=False)
+    if not finding.looked_at:
+        raise MinerError(f"{finding.nothing}: {dict(finding.left_out)}")
+    results = results_of(finding.detections, request.made_at)
+    return tuple(one for result in results for one in _objects(result, request, settings, paths))
+
+
+def _objects(
+    result: Result, request: JobRequest, settings: Settings, paths: tuple[Path, ...]
+) -> tuple[EmittedObject, ...]:
+    """The objects of one result, each checked before anybody sees it."""
+    from cli import wiring
+    from dicom_io.emit.from_archive import emit_from
+    from dicom_io.lint import check_before_sending
+    from dicom_io.opening import ArchiveOpener
+
+    with ArchiveOpener(wiring.folder_settings(settings, paths)) as opener, closing(opener.open()) as opened:
+        objects = emit_from(opened, result, request.rule.emit).objects
+    for one in objects:
+        for broken in check_before_sending(one.encoded):
+            raise MinerError(f"{one.kind} breaks {broken.rule} at {broken.path}: {broken.found}; not sent")
+    return objects
+
+
+@cache
+def _predictor(model: Path, least_score: float) -> Predictor:
+    from cli.finding import load
+
+    return load(model, least_score=least_score, most=MOST_DETECTIONS, masks=True, delineator=None, device="auto",
+                precision="auto")  # fmt: skip
