@@ -73,6 +73,7 @@ class SendSection:
     refusals: int = 3
     first_pause_s: float = 2.0
     longest_pause_s: float = 3600.0
+    refusal_pause_s: float = 60.0
     patience_s: float = 30.0
     idle_s: float = 120.0
     compare: Literal["auto", "always", "never"] = "auto"

@@ -163,7 +163,14 @@ def outbox(settings: Settings) -> Outbox:
     from dicom_io.outbox import Outbox
 
     send = settings.send
-    policy = Policy(send.attempts, send.refusals, send.first_pause_s, send.longest_pause_s, commitment=send.commitment)
+    policy = Policy(
+        attempts=send.attempts,
+        refusals=send.refusals,
+        first_pause_s=send.first_pause_s,
+        longest_pause_s=send.longest_pause_s,
+        refusal_pause_s=send.refusal_pause_s,
+        commitment=send.commitment,
+    )
     return Outbox.open(Path(send.outbox).expanduser() if send.outbox else settings.run.work / OUTBOX, policy)
 
 
