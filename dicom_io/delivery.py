@@ -25,6 +25,8 @@ from dicom_io.store_status import StoreAnswer
 logger = logging.getLogger(__name__)
 
 _STUDIES_REMEMBERED = 1000
+_GLANCE_S = 0.25
+"""So often the outbox is looked at while reports are awaited."""
 
 
 class Sender(Protocol):
@@ -158,7 +160,7 @@ class Delivery:
         if self.tally.away is not None:
             return pause_s
         due_s = self._outbox.next_due_s(self._destination)
-        return min(max((due_s or now_s + 1.0) - now_s, 0.02), 1.0)
+        return min(max((due_s or now_s + _GLANCE_S) - now_s, 0.02), _GLANCE_S)
 
     def _claimed(self, work: str, job: Callable[[tuple[Parcel, ...]], None]) -> bool:
         """Claims a batch and works on it; gives back what is left of it where the archive is away."""

@@ -3,8 +3,8 @@
     python -m tests.experiments.sending [--objects N] [--studies N] [--seed N] [--archive NAME] [--keep FOLDER]
 
 The archive (Orthanc with storage commitment, DCMTK's dcmqrscp without) is killed -9 and started again; a proxy before
-it refuses, answers warnings, lies, cuts, resets, aborts and falls silent; commitment reports are lost or come twice;
-two processes of ours work at once and are killed -9. At the end the archive is asked by DCMTK's own clients: each object
+it refuses, warns, lies, cuts, resets, aborts and falls silent; commitment reports are lost or come twice; two processes
+of ours work at once and are killed -9. At the end the archive is asked by DCMTK's own clients: each object
 must be there exactly once and say what was queued, and the outbox must agree with it.
 """
 

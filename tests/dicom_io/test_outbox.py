@@ -1,0 +1,354 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from deeplesion_miner.errors import ConfigError
+from dicom_io.delivery_rules import Event, Happening, Policy, State
+from dicom_io.emit import EmittedObject
+from dicom_io.outbox import Outbox, Parcel
+
+PACS, OTHER = "PACS@archive:104", "OTHER@archive:104"
+STORED = Happening(Event.STORED)
+
+
+def an_object(number: int, *, study: int = 1, content: bytes = b"") -> EmittedObject:
+    return EmittedObject(
+        kind="dicom-sr",
+        patient_id=f"P{study}",
+        study_instance_uid=f"1.2.{study}",
+        series_instance_uid=f"1.2.{study}.{number}",
+        sop_instance_uid=f"1.2.{study}.{number}.1",
+        sop_class_uid="1.2.840.10008.5.1.4.1.1.88.34",
+        transfer_syntax_uid="1.2.840.10008.1.2.1",
+        encoded=content or f"object {number} of {study}".encode(),
+    )
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox.open(tmp_path / "outbox", Policy(first_pause_s=2.0)) as opened:
+        yield opened
+
+
+def claimed(outbox: Outbox, now_s: float = 0.0, limit: int = 100, destination: str = PACS) -> tuple[Parcel, ...]:
+    return outbox.claim(destination, "send", now_s, limit)
+
+
+def to_be_confirmed(outbox: Outbox, now_s: float = 0.0) -> tuple[Parcel, ...]:
+    return outbox.claim(PACS, "confirm", now_s, 100)
+
+
+def send_all(outbox: Outbox, now_s: float = 0.0) -> None:
+    outbox.record([(one, STORED) for one in claimed(outbox, now_s)], now_s)
+
+
+def states(outbox: Outbox) -> dict[str, str]:
+    return {one.sop_instance_uid: str(one.standing.state) for one in outbox.parcels()}
+
+
+# --- putting in ---
+
+
+def test_an_object_is_queued_once_for_a_destination_whatever_became_of_it(outbox: Outbox) -> None:
+    uid = an_object(1).sop_instance_uid
+    assert outbox.put([an_object(1)], PACS) == {uid: "queued"}
+    send_all(outbox)
+    assert outbox.put([an_object(1)], PACS) == {uid: "sent"}
+    assert outbox.put([an_object(1)], OTHER) == {uid: "queued"}
+    assert outbox.counts() == {PACS: {"sent": 1}, OTHER: {"queued": 1}}
+
+
+def test_what_is_queued_is_what_is_handed_out(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    (parcel,) = claimed(outbox)
+    assert outbox.content(parcel) == an_object(1).encoded
+    assert parcel.patient_id == "P1"
+    assert parcel.study_instance_uid == "1.2.1"
+    assert parcel.size_bytes == len(an_object(1).encoded)
+
+
+def test_of_two_contents_of_one_uid_the_first_is_kept_and_the_second_leaves_no_file(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    outbox.put([an_object(1, content=b"another")], PACS)
+    (parcel,) = claimed(outbox)
+    assert outbox.content(parcel) == an_object(1).encoded
+    assert len(list((outbox.folder / "objects").glob("*/*"))) == 1
+
+
+def test_a_damaged_copy_is_not_handed_out_and_is_mended_when_the_object_is_put_in_again(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    (parcel,) = claimed(outbox)
+    outbox.path(parcel).write_bytes(b"rotten")
+    assert outbox.content(parcel) is None
+    outbox.put([an_object(1)], PACS)
+    assert outbox.content(parcel) == an_object(1).encoded
+
+
+def test_text_that_is_no_unicode_does_not_stop_an_object(outbox: Outbox) -> None:
+    odd = EmittedObject("SR", "P\udcff", "1.2", "1.2.3", "1.2.3.4", "1.2.840", "1.2.840.10008.1.2.1", b"x")
+    assert outbox.put([odd], PACS) == {"1.2.3.4": "queued"}
+    assert len(claimed(outbox)) == 1
+
+
+def test_folders_and_files_are_private(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    modes = {path: path.stat().st_mode & 0o777 for path in [outbox.folder, *outbox.folder.rglob("*")]}
+    assert {path: oct(mode) for path, mode in modes.items() if mode != (0o700 if path.is_dir() else 0o600)} == {}
+
+
+def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open" / "somebody's").write_text("")
+    with pytest.raises(ConfigError, match="chmod 700"):
+        Outbox.open(tmp_path / "open")
+
+
+def test_what_is_no_outbox_or_one_of_another_version_is_refused_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    Outbox.open(folder).close()
+    with closing(sqlite3.connect(folder / "outbox.sqlite")) as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(ConfigError, match="version 99"):
+        Outbox.open(folder)
+    (tmp_path / "no").mkdir(mode=0o700)
+    (tmp_path / "no" / "outbox.sqlite").write_bytes(b"something else" * 100)
+    with pytest.raises(ConfigError, match="not an outbox"):
+        Outbox.open(tmp_path / "no")
+
+
+# --- working on it ---
+
+
+def test_what_is_claimed_is_nobody_elses_until_it_is_given_back(outbox: Outbox) -> None:
+    outbox.put([an_object(number) for number in range(10)], PACS)
+    with Outbox.open(outbox.folder) as second:
+        first_half, second_half = claimed(outbox, limit=5), claimed(second, limit=9)
+        assert (len(first_half), len(second_half)) == (5, 5)
+        assert not {one.number for one in first_half} & {one.number for one in second_half}
+        outbox.release(first_half)
+        assert {one.number for one in claimed(second)} == {one.number for one in first_half}
+        assert claimed(outbox) == ()
+    assert len(claimed(outbox)) == 10
+
+
+def test_threads_share_an_outbox_and_never_a_parcel(outbox: Outbox) -> None:
+    outbox.put([an_object(number) for number in range(200)], PACS)
+    taken: list[int] = []
+
+    def work() -> None:
+        while batch := claimed(outbox, limit=7):
+            taken.extend(one.number for one in batch)
+            outbox.record([(one, STORED) for one in batch], 0.0)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert sorted(taken) == sorted(set(taken))
+    assert outbox.counts()[PACS] == {"sent": 200}
+
+
+def test_parcels_come_together_by_study(outbox: Outbox) -> None:
+    outbox.put([an_object(number, study=number % 3) for number in range(9)], PACS)
+    studies = [one.study_instance_uid for one in claimed(outbox)]
+    assert studies == sorted(studies)
+
+
+def test_what_was_claimed_counts_as_perhaps_under_way_unless_it_is_given_back_untouched(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    outbox.release(claimed(outbox))
+    (parcel,) = claimed(outbox)
+    assert not parcel.standing.maybe_there
+    outbox.release([parcel], maybe_there=True)
+    (parcel,) = claimed(outbox)
+    assert parcel.standing.maybe_there
+
+
+def test_a_failure_lets_an_object_wait_longer_each_time(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    pauses, now_s = [], 0.0
+    for _ in range(5):
+        (parcel,) = claimed(outbox, now_s)
+        (standing,) = outbox.record([(parcel, Happening(Event.AGAIN, "not_taken"))], now_s).values()
+        assert claimed(outbox, standing.due_s - 0.001) == ()
+        pauses.append(standing.due_s - now_s)
+        now_s = standing.due_s
+    assert outbox.next_due_s(PACS) == now_s
+    for number, pause in enumerate(pauses):
+        assert 2.0**number <= pause <= 2.0 ** (number + 1)
+
+
+def test_dead_letters_go_out_again_when_they_are_told_to(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    outbox.record([(claimed(outbox)[0], Happening(Event.IMPOSSIBLE, "study_unknown"))], 1.0)
+    assert outbox.pending(PACS) == 0
+    assert claimed(outbox, 1e9) == ()
+    assert outbox.retry_dead(OTHER) == 0
+    assert outbox.retry_dead(PACS) == 1
+    assert len(claimed(outbox)) == 1
+
+
+def test_copies_are_deleted_when_they_have_arrived_everywhere_and_are_not_sent_again(outbox: Outbox) -> None:
+    outbox.put([an_object(1), an_object(2)], PACS)
+    outbox.put([an_object(2)], OTHER)
+    for parcel in claimed(outbox):
+        outbox.record([(parcel, Happening(Event.LISTED))], 0.0)
+    count, freed_bytes = outbox.forget_delivered()
+    assert (count, freed_bytes) == (1, len(an_object(1).encoded))
+    assert [path.read_bytes() for path in (outbox.folder / "objects").glob("*/*")] == [an_object(2).encoded]
+    assert outbox.put([an_object(1)], PACS) == {an_object(1).sop_instance_uid: "verified"}
+    assert outbox.forget_delivered() == (0, 0)
+
+
+# --- kills ---
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from dicom_io.outbox import Outbox
+from test_outbox import PACS, an_object, claimed
+
+outbox = Outbox.open(Path(sys.argv[1]))
+if sys.argv[2] == "claim":
+    print(len(claimed(outbox, limit=5)), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+rename = os.replace
+count = 0
+def killing(source, target):
+    global count
+    count += 1
+    if count == 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    rename(source, target)
+os.replace = killing
+outbox.put([an_object(number) for number in range(10)], PACS)
+"""
+
+
+def child(outbox: Outbox, what: str) -> subprocess.CompletedProcess[str]:
+    places = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(outbox.folder), what],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    return done
+
+
+def test_what_a_killed_process_had_claimed_goes_back_as_perhaps_under_way(outbox: Outbox) -> None:
+    outbox.put([an_object(number) for number in range(8)], PACS)
+    assert child(outbox, "claim").stdout == "5\n"
+    again = claimed(outbox)
+    assert len(again) == 8
+    assert sum(one.standing.maybe_there for one in again) == 5
+    assert len(list((outbox.folder / "owners").iterdir())) == 1
+
+
+def test_a_process_killed_while_it_put_in_leaves_no_row_without_a_file_and_no_temporary_file(outbox: Outbox) -> None:
+    child(outbox, "put")
+    for parcel in outbox.parcels():
+        assert outbox.content(parcel) is not None
+    outbox.put([an_object(number) for number in range(10)], PACS)
+    outbox.take_back()
+    assert len(outbox.parcels()) == 10
+    assert list((outbox.folder / "objects").rglob("*.part")) == []
+
+
+# --- commitment ---
+
+
+def requested(outbox: Outbox, count: int = 2) -> tuple[str, list[str]]:
+    """Sends and asks for commitment; the transaction and the UIDs."""
+    outbox.put([an_object(number) for number in range(count)], PACS)
+    send_all(outbox)
+    parcels = to_be_confirmed(outbox)
+    outbox.request("2.25.7", parcels, 10.0, 60.0)
+    return "2.25.7", [one.sop_instance_uid for one in parcels]
+
+
+def test_after_a_request_nothing_is_due_until_the_report_counts_as_lost(outbox: Outbox) -> None:
+    requested(outbox)
+    assert to_be_confirmed(outbox, 59.0) == ()
+    assert {one.standing.transaction_uid for one in to_be_confirmed(outbox, 60.0)} == {"2.25.7"}
+
+
+def test_a_report_commits_what_it_names_and_queues_what_failed_again(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    assert outbox.report(transaction, [first], {second: 0x0112}, 20.0)
+    assert states(outbox) == {first: "committed", second: "queued"}
+    (parcel,) = outbox.parcels(PACS, [State.QUEUED])
+    assert parcel.standing.reason == "not_committed"
+    assert parcel.standing.maybe_there
+
+
+def test_a_failure_that_no_repetition_helps_makes_a_dead_letter(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    outbox.report(transaction, [first], {second: 0x0119}, 20.0)
+    (parcel,) = outbox.parcels(PACS, [State.DEAD])
+    assert (parcel.sop_instance_uid, parcel.standing.reason) == (second, "commitment_refused")
+
+
+def test_a_report_may_be_repeated(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    for _ in range(3):
+        assert outbox.report(transaction, [first], {second: 0x0112}, 20.0)
+    assert states(outbox) == {first: "committed", second: "queued"}
+    (parcel,) = outbox.parcels(PACS, [State.QUEUED])
+    assert parcel.standing.attempts == 1
+
+
+def test_a_report_of_a_transaction_that_is_not_ours_changes_nothing(outbox: Outbox) -> None:
+    _, (first, second) = requested(outbox)
+    assert not outbox.report("2.25.8", [first], {second: 0x0119}, 20.0)
+    assert states(outbox) == {first: "sent", second: "sent"}
+
+
+def test_a_report_that_names_others_objects_changes_nothing_of_theirs(outbox: Outbox) -> None:
+    transaction, _ = requested(outbox)
+    outbox.put([an_object(77)], OTHER)
+    assert outbox.report(transaction, [an_object(77).sop_instance_uid, "1.2.3"], {}, 20.0)
+    assert outbox.counts(OTHER)[OTHER] == {"queued": 1}
+
+
+def test_a_late_failure_does_not_touch_what_was_sent_again_since(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    outbox.record([(one, Happening(Event.UNLISTED, "not_listed")) for one in to_be_confirmed(outbox, 60.0)], 60.0)
+    send_all(outbox, 1000.0)
+    assert outbox.report(transaction, [], {first: 0x0119, second: 0x0112}, 2000.0)
+    assert states(outbox) == {first: "sent", second: "sent"}
+
+
+def test_a_late_success_counts_also_for_what_was_proven_or_queued_again_meanwhile(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    one, other = to_be_confirmed(outbox, 60.0)
+    outbox.record([(one, Happening(Event.LISTED)), (other, Happening(Event.UNLISTED, "not_listed"))], 60.0)
+    assert states(outbox) == {first: "verified", second: "queued"}
+    assert outbox.report(transaction, [first, second], {}, 2000.0)
+    assert states(outbox) == {first: "committed", second: "committed"}
+
+
+def test_a_report_that_comes_while_an_object_is_being_proven_stays(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    proving = to_be_confirmed(outbox, 60.0)
+    outbox.report(transaction, [first, second], {}, 60.0)
+    outbox.record([(one, Happening(Event.UNLISTED, "not_listed")) for one in proving], 61.0)
+    assert states(outbox) == {first: "committed", second: "committed"}
+
+
+def test_what_a_request_was_not_taken_for_is_due_at_once(outbox: Outbox) -> None:
+    transaction, _ = requested(outbox)
+    outbox.expect_no_report(transaction, 11.0)
+    assert len(to_be_confirmed(outbox, 11.0)) == 2
