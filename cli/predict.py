@@ -18,7 +18,7 @@ from cli.options import command as make_command
 from cli.output import Output, notice, plural
 from cli.places import check_writable, keep_out_of_datasets
 from cli.results import results_of
-from cli.study_options import study_options, study_query
+from cli.study_options import study_options_until, study_query
 from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ SHOWN = 20
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path), metavar="[DATASET | FILES...]")
 @click.option("--archive", "address", default="", metavar="AET@HOST:PORT", help="Look at studies of this archive.")
-@study_options
+@study_options_until
 @click.option("--out", type=click.Path(path_type=Path), default=Path("predictions.parquet"), show_default=True,
               metavar="FILE", help="Where to write the detections; 3-D masks go beside it.")  # fmt: skip
 @click.option("--split", "splits", multiple=True, type=click.Choice(["train", "val", "test"]),

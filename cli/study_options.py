@@ -14,16 +14,21 @@ if TYPE_CHECKING:
     from deeplesion_miner.types import StudyQuery
 
 
-def study_options(function: Callable[..., Any]) -> Callable[..., Any]:
+def study_options(function: Callable[..., Any], last_day: tuple[str, ...] = ("--to", "--until")) -> Callable[..., Any]:
     """Adds --from, --to, --patient and --study; the function gets date_from, date_to, patient, studies."""
     for option in (
         click.option("--study", "studies", multiple=True, metavar="UID", help="A StudyInstanceUID; may be repeated."),
         click.option("--patient", default="", metavar="ID", help="Only this PatientID."),
-        click.option("--to", "date_to", type=DicomDate(), help="Last study date, e.g. 2026-12-31."),
+        click.option(*last_day, "date_to", type=DicomDate(), help="Last study date, e.g. 2026-12-31."),
         click.option("--from", "date_from", type=DicomDate(), help="First study date, e.g. 2026-01-01."),
     ):
         function = option(function)
     return function
+
+
+def study_options_until(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for commands whose --to says what becomes of the results: the last day is --until alone."""
+    return study_options(function, ("--until",))
 
 
 def study_query(date_from: str | None, date_to: str | None, patient: str, studies: tuple[str, ...]) -> StudyQuery:

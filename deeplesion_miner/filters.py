@@ -139,7 +139,13 @@ def stated_value_mismatch(lesion: Lesion, rules: Rules) -> RuleVerdict:
     return _stated_rule("stated_value_mismatch", Agreement.MISMATCH, lesion, rules)
 
 
+def by_algorithm(lesion: Lesion, rules: Rules) -> RuleVerdict:
+    """What a model found is no reader's bookmark, until a reader saves it again."""
+    return RuleVerdict("by_algorithm", rules.keep_algorithms or not lesion.bookmark.algorithm)
+
+
 LESION_RULES: tuple[Callable[[Lesion, Rules], RuleVerdict], ...] = (
+    by_algorithm,
     non_axial,
     off_plane,
     outside_image,

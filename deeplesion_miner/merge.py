@@ -24,8 +24,9 @@ def merge(verdicts: Iterable[Verdict], rules: Rules) -> tuple[Verdict, ...]:
     """The verdicts of one study, sorted by bookmark key, with superseded ones and copies rejected.
 
     In this order: documents replaced by a read document that names them as predecessor (whole, also what it
-    dropped); copies (the earliest stays); later edits by a writer that names no predecessor (same image, one
-    or more ends untouched; in the same series, or with the same label or finding). Earlier reasons stay.
+    dropped), unless that one is rejected as an algorithm's; copies (the earliest stays); later edits by a writer
+    that names no predecessor (same image, one or more ends untouched; in the same series, or with the same label or
+    finding). Earlier reasons stay.
     """
     ordered = sorted(verdicts, key=lambda verdict: verdict.bookmark.key)
     replaced, successors = _by_predecessor(ordered)
@@ -56,18 +57,24 @@ def _merged(verdict: Verdict, superseded: Links, later: Links, copies: frozenset
 def _by_predecessor(verdicts: Sequence[Verdict]) -> tuple[Links, Links]:
     """Bookmarks of replaced documents, and bookmarks of the documents that replace them."""
     sources = {v.bookmark.source.sop_instance_uid: v.bookmark.source for v in verdicts}
+    by_algorithm = {
+        v.bookmark.source.sop_instance_uid
+        for v in verdicts
+        if isinstance(v, Rejected) and v.reason == "by_algorithm"
+    }
     named = {uid: {p for p in source.predecessors if p in sources and p != uid} for uid, source in sources.items()}
     reached = {uid: _reachable(named, uid) for uid in sources}
-    # Of documents that name one another the newest is left.
+    # Of documents that name one another the newest is left; what a model says takes nothing from a reader.
     replaces = {
         uid: {p for p in before if uid not in reached[p] or _age(sources[uid]) > _age(sources[p])}
         for uid, before in reached.items()
+        if uid not in by_algorithm
     }
     replaced = {p for before in replaces.values() for p in before}
     of_document = [(v.bookmark.key, v.bookmark.source.sop_instance_uid) for v in verdicts]
     return (
         {key: "predecessor" for key, uid in of_document if uid in replaced},
-        {key: "predecessor" for key, uid in of_document if replaces[uid]},
+        {key: "predecessor" for key, uid in of_document if replaces.get(uid)},
     )
 
 

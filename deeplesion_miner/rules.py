@@ -28,6 +28,8 @@ class Rules:
     """A shorter axis is a click, not a measurement; the shortest public one is 0.8 mm."""
     keep_lengths: bool = False
     """Keep single lengths as rows without a short axis."""
+    keep_algorithms: bool = False
+    """Keep what an algorithm measured and no reader saved again."""
     allow_derived: bool = False
     """Keep reformats, projections and the like (ImageType)."""
     drop_noisy: bool = False

@@ -245,6 +245,8 @@ class Bookmark:
     finding_site: Code | None = None
     label: str = ""
     reader: str = ""
+    algorithm: str = ""
+    """Name of the algorithm that measured, as the object states it; '' for a person's measurement."""
     problem: str = ""
     """Code of a reason of level 'reject' where the item's geometry itself is broken, e.g. 'bad_coordinates'."""
     facts: tuple[tuple[str, Fact], ...] = ()

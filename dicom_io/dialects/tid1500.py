@@ -103,6 +103,7 @@ class _Context:
     finding_site: Code | None
     label: str
     reader: str
+    algorithm: str
     images: tuple[ImageRef, ...]
 
     @property
@@ -122,10 +123,11 @@ class _Reading:
     def __init__(self, tree: ContentTree, evidence: Evidence, source: Source) -> None:
         self.tree, self.evidence, self.source = tree, evidence, source
         self.reader = self._value(tree.children(tree.root), "reader")
+        self.algorithm = self._value(tree.children(tree.root), "algorithm")
 
     def group(self, container: Item, members: list[Item]) -> list[Bookmark]:
         """Every bookmark of one group; a group that draws nothing is one bookmark, too."""
-        context = self._context(container)
+        context = self._context(container, members)
         found = self._drawn(members)
         if not found:
             return [self._undrawn(container, members, context)]
@@ -139,7 +141,7 @@ class _Reading:
 
     # --- what a group says -------------------------------------------------------------------------------
 
-    def _context(self, container: Item) -> _Context:
+    def _context(self, container: Item, members: list[Item]) -> _Context:
         children = list(self.tree.children(container))
         finding = self._code(children, "finding")
         site = self._code(children, "finding_site")
@@ -152,6 +154,7 @@ class _Reading:
             finding_site=site,
             label=self._value(children, "comment") or (spoken[0] if spoken else ""),
             reader=self._value(children, "reader") or self.reader,
+            algorithm=self._value(members, "algorithm") or self.algorithm,  # of the group, or of a number in it
             images=images_below(self.tree, container, self.evidence),
         )
 
@@ -294,6 +297,7 @@ class _Reading:
             finding_site=context.finding_site,
             label=context.label,
             reader=context.reader,
+            algorithm=context.algorithm,
         )
 
 

@@ -306,6 +306,12 @@ def test_burned_in_annotation_never_enters() -> None:
 # --- where it lies ---------------------------------------------------------------------------------------
 
 
+def test_what_an_algorithm_measured_is_no_bookmark_unless_asked_for() -> None:
+    found = replace(CROSS, algorithm="lesionnet")
+    assert reason_of(judged(found)) == "by_algorithm"
+    assert reason_of(judged(found, rules=Rules(keep_algorithms=True))) == ""
+
+
 def test_planes_are_axial_up_to_the_limit_and_tilted_gantries_need_it_raised() -> None:
     assert reason_of(judged(at=header(plane=tilted(9.9)))) == ""
     verdict = judged(at=header(plane=tilted(18.5)))

@@ -40,6 +40,7 @@ def mark(
     finding: Code | None = None,
     ref: ImageRef | None = None,
     kind: Kind = Kind.BIDIRECTIONAL,
+    algorithm: str = "",
 ) -> Verdict:
     """A judged bookmark of a document written at a time."""
     drawn = bookmark(f"{document}#{item}", ref or image_ref(), kind)
@@ -52,6 +53,7 @@ def mark(
         source=source,
         label=label,
         finding=finding,
+        algorithm=algorithm,
         long_axis=Axis(Segment(ends[0], ends[1])),
         short_axis=Axis(Segment(ends[2], ends[3])) if len(ends) > 2 else None,
     )
@@ -152,6 +154,18 @@ def test_lines_on_another_image_or_frame_are_others() -> None:
 def test_a_length_is_no_copy_of_a_cross_but_of_another_length() -> None:
     lengths = [mark("b", CROSS[:2], kind=Kind.LENGTH), mark("c", CROSS[:2], kind=Kind.LENGTH)]
     assert told([mark("a"), *lengths]) == {"a#1": "kept", "b#1": "kept", "c#1": "duplicate"}
+
+
+def test_what_a_model_says_of_a_report_takes_nothing_from_it_and_a_reader_who_saves_that_again_does() -> None:
+    read = mark("a", when="20240101")
+    found = mark("b", when="20240102", replaces=("a",), algorithm="lesionnet")
+    saved_again = mark("c", LONG_HANDLE_MOVED, when="20240103", replaces=("b",))
+    assert told([read, found]) == {"a#1": "kept", "b#1": "by_algorithm"}
+    assert told([read, found, saved_again]) == {
+        "a#1": "superseded predecessor",
+        "b#1": "by_algorithm",
+        "c#1": "kept (predecessor)",
+    }
 
 
 # --- later edits without a predecessor -------------------------------------------------------------------

@@ -70,6 +70,18 @@ def test_a_long_and_a_short_axis_are_one_bookmark_in_the_cores_pixels() -> None:
     assert found.problem == ""
 
 
+ALGORITHM = ("111001", "DCM", "Algorithm Name")
+
+
+def test_an_algorithm_is_known_by_its_name_in_the_report_in_a_group_or_in_a_number() -> None:
+    long_axis, short_axis = cross()
+    of_number = num(LONG, 40.0, children=[scoord((10, 20, 50, 20)), text(ALGORITHM, "lesionnet")])
+    assert one(measured(group(*cross()))).algorithm == ""
+    assert one(measured(group(*cross(), text(ALGORITHM, "lesionnet")))).algorithm == "lesionnet"
+    assert one(measured(group(of_number, short_axis))).algorithm == "lesionnet"
+    assert one(report(text(ALGORITHM, "lesionnet"), group(long_axis, short_axis))).algorithm == "lesionnet"
+
+
 def test_a_length_alone_is_a_length_and_so_is_a_long_axis_alone() -> None:
     assert kinds(measured(group(num(LENGTH, 5, children=[scoord((0, 0, 3, 4))])))) == [Kind.LENGTH]
     assert kinds(measured(group(cross()[0]))) == [Kind.LENGTH]
