@@ -142,7 +142,7 @@ class Commitments:
         try:
             self._send(request, asked_on)
         except ArchiveError as error:
-            again = request.attempts + 1 < ATTEMPTS
+            again = error.temporary and request.attempts + 1 < ATTEMPTS
             pause_s = min(_FIRST_PAUSE_S * 2**request.attempts, _LONGEST_PAUSE_S)
             self._journal.commitment_failed(request, str(error), time.time() + pause_s if again else None)
             self._log.warning("report_not_taken", peer=request.peer, transaction=name, again=again, why=str(error))
