@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import fields, is_dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -23,6 +24,7 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{int.from_bytes(digest.digest()[:16], 'big')}"
 
 
+@lru_cache(maxsize=1)  # every lesion of a result asks for it, and results are compared as objects
 def content_digest(result: Result) -> str:
     """Hex sha256 over all that a result says, without the time at which it was made."""
     author = result.author
