@@ -5,15 +5,19 @@ highdicom copies whole modules from its source images; what is not here cannot b
 
 from __future__ import annotations
 
+from copy import deepcopy
+
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
 
 from deeplesion_miner.types import ImageRef
 from dicom_io.emit.masked import MaskGroup
-from dicom_io.emit.source import SourceImages
+from dicom_io.emit.source import SourceImages, is_multi_frame
 from dicom_io.planes import FrameAttributes
 
-IDENTITY = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-            "PositionReferenceIndicator", "Modality", "SamplesPerPixel", "Rows", "Columns", "NumberOfFrames",
+IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
+            "PositionReferenceIndicator", "Modality", "SamplesPerPixel", "Rows", "Columns",
             "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")  # fmt: skip
 ORIENTATION = ("PlaneOrientationSequence", "ImageOrientationPatient")
 POSITION = ("PlanePositionSequence", "ImagePositionPatient")
@@ -25,11 +29,18 @@ ASKED_FOR = ("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "Acce
 
 
 def bare(image: Dataset) -> Dataset:
-    """Identity, size and frame of reference of an image, and empty patient and study attributes."""
+    """Identity, size and frame of reference of an image, and empty patient and study attributes.
+
+    highdicom tells multi-frame images by their class, and knows only some: each is called CT or enhanced CT here, until
+    `put_classes` says what they are.
+    """
     found = Dataset()
+    found.SOPClassUID = CTImageStorage
+    if is_multi_frame(image):
+        found.SOPClassUID, found.NumberOfFrames = EnhancedCTImageStorage, len(image.PerFrameFunctionalGroupsSequence)
     for keyword in IDENTITY:
         if keyword in image:
-            found[keyword] = image[keyword]
+            found[keyword] = deepcopy(image[keyword])  # setting its value later must not change the image
     for keyword in ASKED_FOR:
         setattr(found, keyword, None)
     return found
@@ -48,17 +59,28 @@ def of_group(group: MaskGroup, source: SourceImages) -> list[Dataset]:
     return [_single_frame(source.dataset(image), first) for image in images]
 
 
+def put_classes(derived: Dataset, source: SourceImages) -> None:
+    """In all references to images of the source: their own classes."""
+
+    def put(holder: Dataset, element: DataElement) -> None:
+        if element.keyword == "ReferencedSOPInstanceUID" and element.value in source.datasets:
+            holder.ReferencedSOPClassUID = source.datasets[element.value].SOPClassUID
+
+    derived.walk(put)
+
+
 def put_frame_numbers(derived: Dataset, group: MaskGroup) -> None:
     """In frames derived from the header of a multi-frame image: the numbers that its frames have in the archive."""
     numbers = [image.frame_number for image in group.planes]
-    for frame in derived.PerFrameFunctionalGroupsSequence:
-        for image in frame.DerivationImageSequence[0].SourceImageSequence:
-            image.ReferencedFrameNumber = numbers[image.ReferencedFrameNumber - 1]
+    frames = derived.PerFrameFunctionalGroupsSequence
+    images = [image for frame in frames for image in frame.DerivationImageSequence[0].SourceImageSequence]
+    # Segments of one plane share their item.
+    for image in {id(image): image for image in images}.values():
+        image.ReferencedFrameNumber = numbers[image.ReferencedFrameNumber - 1]
 
 
 def _single_frame(image: Dataset, first: Dataset) -> Dataset:
     found = bare(image)
-    found.pop("NumberOfFrames", None)
     _put(found, first, ORIENTATION, SPACING, THICKNESS)
     _put(found, image, POSITION)
     if "SliceThickness" not in found:

@@ -33,7 +33,7 @@ from dicom_io.emit import envelope, grid_headers
 from dicom_io.emit.colours import colour
 from dicom_io.emit.emitting import EmitSettings, LeftOut, Written
 from dicom_io.emit.identity import object_uid, series_uid, tracking_uid
-from dicom_io.emit.source import SourceImages
+from dicom_io.emit.source import SourceImages, is_multi_frame
 from dicom_io.emit.wording import LONG_STRING, one_line
 from dicom_io.planes import FrameAttributes
 
@@ -88,6 +88,8 @@ def _unfit(lesion: ReportedLesion, source: SourceImages) -> str:
     """Why a lesion cannot be drawn, a code of `schemas/emit.toml` left_out; '' where it can."""
     if lesion.image not in source:
         return "image_missing"
+    if not text(source.dataset(lesion.image), "SOPClassUID"):
+        return "no_sop_class"
     plane = source.plane(lesion.image)
     if isinstance(plane, Unreadable):
         return "bad_geometry"
@@ -110,7 +112,7 @@ def _sheet(image: ImageRef, source: SourceImages) -> _Sheet:
     )
     return (
         text(dataset, "SeriesInstanceUID"),
-        image.sop_instance_uid if "PerFrameFunctionalGroupsSequence" in dataset else "",
+        image.sop_instance_uid if is_multi_frame(dataset) else "",
         (plane.rows, plane.columns),
         (plane.row_spacing_mm, plane.col_spacing_mm),
         (number(rescale, "RescaleSlope"), number(rescale, "RescaleIntercept"), text(rescale, "RescaleType")),
@@ -135,7 +137,7 @@ def _written(
         device_serial_number="0",
         content_label="LESIONS",
         content_description="Axes of lesions",
-        content_creator_name=None if result.author.is_algorithm else result.author.name,
+        content_creator_name="" if result.author.is_algorithm else result.author.name,
         graphic_layers=[_layer()],
         graphic_annotations=[
             _annotation(sheet, lesion, headers[lesion.image.sop_instance_uid], result, source) for lesion in lesions
@@ -148,6 +150,7 @@ def _written(
     envelope.put_patient_and_study(found, source.dataset(images[0]))
     envelope.put_equipment(found)
     envelope.put_times(found, result)
+    grid_headers.put_classes(found, source)
     _put_presentation(found, sheet)
     _put_body_part(found, source.dataset(images[0]))
     return found

@@ -11,8 +11,9 @@ from deeplesion_miner import geometry
 from deeplesion_miner.detection import PixelMask
 from deeplesion_miner.results import ReportedLesion, Result
 from deeplesion_miner.types import ImagePlane, ImageRef, Unreadable, Vector
+from dicom_io.attributes import text
 from dicom_io.emit.emitting import LeftOut
-from dicom_io.emit.source import SourceImages
+from dicom_io.emit.source import SourceImages, is_multi_frame
 from dicom_io.emit.wording import LONG_STRING, one_line
 
 Planes: TypeAlias = Mapping[ImageRef, ImagePlane]
@@ -78,13 +79,17 @@ def _unfit(masks: tuple[tuple[ImageRef, PixelMask], ...], source: SourceImages) 
     if any(image not in source for image, _ in masks):
         return "image_missing"
     for image, mask in masks:
-        plane = source.plane(image)
-        if isinstance(plane, Unreadable) or (image.frame_number > 1 and not _is_multi_frame(image, source)):
+        dataset, plane = source.dataset(image), source.plane(image)
+        if not text(dataset, "SOPClassUID"):
+            return "no_sop_class"
+        if isinstance(plane, Unreadable) or (image.frame_number > 1 and not is_multi_frame(dataset)):
             return "bad_geometry"
         if not plane.frame_of_reference_uid:
             return "no_frame_of_reference"
         if mask.on_plane(plane.rows, plane.columns).sum() != mask.bits.sum():
             return "outside_image"
+    if len({_plane(source, image).origin_mm for image, _ in masks}) < len(masks):
+        return "same_place"
     return ""
 
 
@@ -94,15 +99,10 @@ def _plane(source: SourceImages, image: ImageRef) -> ImagePlane:
     return plane
 
 
-def _is_multi_frame(image: ImageRef, source: SourceImages) -> bool:
-    """True for enhanced images: their frames have places of their own."""
-    return "PerFrameFunctionalGroupsSequence" in source.dataset(image)
-
-
 def _grid(image: ImageRef, plane: ImagePlane, source: SourceImages) -> _Grid:
     return (
         str(source.dataset(image).SeriesInstanceUID),
-        image.sop_instance_uid if _is_multi_frame(image, source) else "",
+        image.sop_instance_uid if is_multi_frame(source.dataset(image)) else "",
         plane.frame_of_reference_uid,
         (plane.row_dir, plane.col_dir),
         (plane.row_spacing_mm, plane.col_spacing_mm),

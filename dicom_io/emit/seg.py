@@ -86,7 +86,7 @@ def _written(group: MaskGroup, result: Result, source: SourceImages, settings: E
         fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
         content_label="LESIONS",
         content_description="Masks of lesions",
-        content_creator_name=None if result.author.is_algorithm else result.author.name,
+        content_creator_name="" if result.author.is_algorithm else result.author.name,
         # highdicom does not deflate: the writer of the file does, from the same data set.
         transfer_syntax_uid=RLELossless if syntax == RLELossless else ExplicitVRLittleEndian,
         series_description="Lesions (masks)",
@@ -97,6 +97,7 @@ def _written(group: MaskGroup, result: Result, source: SourceImages, settings: E
     envelope.put_times(found, result)
     _without_chance(found)
     _put_interval(found, group)
+    grid_headers.put_classes(found, source)
     if group.is_multi_frame:
         grid_headers.put_frame_numbers(found, group)
     return found

@@ -57,3 +57,8 @@ class SourceImages:
     def plane(self, image: ImageRef) -> ImagePlane | Unreadable:
         """Where the image lies; KeyError where it is not here."""
         return self.headers[image.sop_instance_uid][image.frame_number - 1].plane
+
+
+def is_multi_frame(image: Dataset) -> bool:
+    """True for enhanced images (PS3.3 C.7.6.16): their frames have places of their own."""
+    return "PerFrameFunctionalGroupsSequence" in image
