@@ -15,8 +15,11 @@ from deeplesion_miner.results import Result
 from dicom_io.emit.source import SourceImages
 from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
-KINDS = ("dicom-sr", "volume-sr", "dicom-seg", "rtstruct", "gsps", "kos")
-"""Kinds of objects: RECIST report, report of volumes, segmentation, contours, presentation state, key objects."""
+KINDS = ("dicom-sr", "dicom-seg", "volume-sr", "rtstruct", "gsps", "kos")
+"""Kinds of objects: RECIST report, segmentation, report of volumes, contours, presentation state, key objects.
+
+They are written in this order, so that each may refer to those before it.
+"""
 
 _WRITERS = {
     "dicom-sr": "dicom_io.emit.recist_sr",
