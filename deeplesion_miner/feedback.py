@@ -103,9 +103,9 @@ def feedback(
     for uid, chain in sorted(found.items()):
         if not chain.tip:
             rows += _unsaved(by_uid[uid], chain, rejected.get(uid), planes)
-    _check(rows, [mark for uid in found for mark in marks_of(by_uid[uid], planes) if mark.is_measured])
-    linked = {uid for chain in found.values() for uid in (*chain.saves, *chain.ours)}
-    return Feedback(_ordered(rows), tuple(one.uid for one in read if one.uid not in linked))
+    check_sums(rows, [mark for uid in found for mark in marks_of(by_uid[uid], planes) if mark.is_measured])
+    linked = {uid for chain in found.values() for uid in chain.saves}
+    return Feedback(_ordered(rows), tuple(one.uid for one in read if one.author is None and one.uid not in linked))
 
 
 def counts(rows: Iterable[FeedbackRow]) -> Mapping[str, int]:
@@ -123,7 +123,8 @@ def _ordered(rows: Sequence[FeedbackRow]) -> tuple[FeedbackRow, ...]:
     return tuple(sorted(rows, key=lambda row: (row.sop_instance_uid, row.verdict == FeedbackVerdict.ADDED)))
 
 
-def _check(rows: Sequence[FeedbackRow], lesions: Sequence[Mark]) -> None:
+def check_sums(rows: Iterable[FeedbackRow], lesions: Iterable[Mark]) -> None:
+    """SumsDoNotHold unless each lesion of ours has exactly one row."""
     judged = sorted((row.sop_instance_uid, row.tracking_uid) for row in rows if row.verdict != FeedbackVerdict.ADDED)
     ours = sorted((one.bookmark.source.sop_instance_uid, one.bookmark.tracking_uid) for one in lesions)
     if judged != ours:

@@ -89,7 +89,7 @@ class _Linking:
         """Each mark speaks for the report of ours that it fits best, in its first or its latest state; the newest
         of several that fit alike."""
         family = set()
-        before = [chain for uid, chain in self.chains.items() if _may_follow(report, self.by_uid[uid])]
+        before = [chain for uid, chain in self.chains.items() if self._may_follow(report, self.by_uid[uid])]
         before.sort(key=lambda chain: _age(self.by_uid[chain.ours[0]]), reverse=True)
         for mark in self.marks[report.uid]:
             fits = [
@@ -103,11 +103,10 @@ class _Linking:
                 family.add(before[min(fits)[2]].ours[0])
         return frozenset(family)
 
-
-def _may_follow(report: ReadReport, ours: ReadReport) -> bool:
-    """False only where both times are known and ours is the later one."""
-    earlier, later = ours.source.content_datetime, report.source.content_datetime
-    return not earlier or not later or earlier <= later
+    def _may_follow(self, report: ReadReport, ours: ReadReport) -> bool:
+        """False where both times are known and ours is not the earlier one, or where ours was made from it."""
+        earlier, later = ours.source.content_datetime, report.source.content_datetime
+        return (not earlier or not later or earlier < later) and report.uid not in ours.source.predecessors
 
 
 def _age(report: ReadReport) -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """Marks of two states of a report: which is which, and what a hand did to it.
 
-Viewers give new tracking UIDs (OHIF 3.11, 3.13: seen), so that a lesion is known again by its ends, its label and
-its place, in this order.
+Viewers give new tracking UIDs (OHIF 3.11, 3.13: seen), so that a lesion is known again by its ends, its lengths, its
+label and its place, in this order.
 """
 
 from __future__ import annotations
@@ -164,6 +164,12 @@ def _handle_moved(before: Mark, after: Mark, settings: FeedbackSettings) -> bool
     return sum(unmoved) >= 2 or any(unmoved[k] and both.is_same_length(1 - k, settings) for k in (0, 1))
 
 
+def _same_size(before: Mark, after: Mark, settings: FeedbackSettings) -> bool:
+    """Both lengths of a cross agree to the noise: it was dragged as a whole. One length alone may agree by chance."""
+    both = _both(before, after)
+    return both is not None and len(both.paired) == 2 and both.is_same_size(settings)
+
+
 def _same_label(before: Mark, after: Mark, _: FeedbackSettings) -> bool:
     same_image = before.image is not None and before.image == after.image
     return same_image and bool(before.bookmark.label) and before.bookmark.label == after.bookmark.label
@@ -174,23 +180,20 @@ def _near(before: Mark, after: Mark, settings: FeedbackSettings) -> bool:
     return both is not None and both.shift <= max(settings.near_mm, settings.near_axes * max(both.lengths(both.old)))
 
 
-_EVIDENCE = (_same_tracking_uid, _untouched, _handle_moved, _same_label, _near)
-SAME_LABEL = 3
+_EVIDENCE = (_same_tracking_uid, _untouched, _handle_moved, _same_size, _same_label, _near)
+SAME_LABEL = 4
 """The strength of evidence that an equal label is."""
 
 
 def is_link(before: Mark, after: Mark, settings: FeedbackSettings) -> int | None:
     """Strength of the evidence that a report without a predecessor answers ours; None where it does not.
 
-    A label alone proves nothing, everybody has a 'Lesion 1': the mark must be near too, or of the same lengths.
+    A label alone proves nothing, everybody has a 'Lesion 1': the mark must be near, too.
     """
     strength = strength_of(before, after, settings)
     if strength is None or strength < SAME_LABEL:
         return strength
-    both = _both(before, after)
-    if strength > SAME_LABEL or both is None:
-        return None
-    return strength if both.is_same_size(settings) or _near(before, after, settings) else None
+    return strength if strength == SAME_LABEL and _near(before, after, settings) else None
 
 
 def distance(before: Mark, after: Mark) -> float:

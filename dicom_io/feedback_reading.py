@@ -24,7 +24,7 @@ from dicom_io import dialects, part10
 from dicom_io.archive import TransportArchive
 from dicom_io.attributes import items, quiet, text
 from dicom_io.dialects.content_tree import ContentTree, code_of, content_tree, is_concept
-from dicom_io.emit.envelope import MANUFACTURER
+from dicom_io.emit.envelope import MANUFACTURER, MODEL_NAME
 
 KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 KEY_OBJECT_MODALITY = "KO"
@@ -87,15 +87,21 @@ def _report(archive: TransportArchive, reading: ObjectReading) -> ReadReport | N
 def author_of(dataset: Dataset) -> Author | None:
     """Who measured, of a report that we wrote (Algorithm Identification, PS3.16 TID 4019); None for another's.
 
-    The first algorithm that the report names; without one it passes on what a person measured.
+    The first algorithm that the report names, else the device that observed; without either, or where that is this
+    software, it passes on what a person measured.
     """
     with quiet():
         if text(dataset, "Manufacturer") != MANUFACTURER:
             return None
         tree = content_tree(dataset)
         facts = schemas.load("feedback")["algorithm"]
-        name, version = _first_text(tree, facts["name"]), _first_text(tree, facts["version"])
+        name, version = (_first_text(tree, facts["name"]) or _device(tree)), _first_text(tree, facts["version"])
     return Author(name, version, is_algorithm=bool(name))
+
+
+def _device(tree: ContentTree) -> str:
+    name = _first_text(tree, schemas.load("feedback")["algorithm"]["device"])
+    return "" if name == MODEL_NAME else name
 
 
 def _first_text(tree: ContentTree, concept: list[str]) -> str:

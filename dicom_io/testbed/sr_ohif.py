@@ -13,6 +13,7 @@ from pydicom.sequence import Sequence
 from pydicom.uid import UID, EnhancedSRStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from deeplesion_miner.types import Segment
+from dicom_io.attributes import quiet
 from dicom_io.testbed.ct_objects import coded, number_text
 from dicom_io.testbed.drawn import Drawing, DrawnOn, scoord
 from dicom_io.testbed.identity import StudyIdentity, write_part10
@@ -255,7 +256,8 @@ def _group(edition: Edition, drawing: Drawing) -> list[Dataset]:
     elif drawing.finding is not None:
         finding = (drawing.finding.value, drawing.finding.scheme, drawing.finding.meaning)
         opened.append(_item("CONTAINS", "CODE", ("121071", "DCM", "Finding"), code=finding))
-    opened += [_item("CONTAINS", "CODE", ("363698007", "SCT", "Finding Site"), code=site) for site in sites]
+    with quiet():  # a code value of 19 characters stands where 16 are allowed
+        opened += [_item("CONTAINS", "CODE", ("363698007", "SCT", "Finding Site"), code=site) for site in sites]
     items[2:2] = opened
     if drawing.label:
         items.append(_item("CONTAINS", "TEXT", ("121106", "DCM", "Comment"), TextValue=drawing.label))
