@@ -16,6 +16,7 @@ from typing import Any
 
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.pdu import A_ASSOCIATE_RJ
 from pynetdicom.presentation import PresentationContext
 
 from deeplesion_miner.errors import ArchiveError
@@ -63,6 +64,7 @@ def associate(
     entity.acse_timeout = limits.negotiate_s
     entity.dimse_timeout = limits.idle_s
     entity.network_timeout = None  # an association may rest while pixels are decoded
+    rejections: list[A_ASSOCIATE_RJ] = []
     try:
         association = entity.associate(
             address.host,
@@ -74,6 +76,7 @@ def associate(
             evt_handlers=[
                 (evt.EVT_CONN_OPEN, negotiation.send_at_once),
                 (evt.EVT_CONN_OPEN, _limit_sending, [limits.idle_s]),
+                (evt.EVT_PDU_RECV, _note_rejection, [rejections]),
                 *handlers,
             ],
             tls_args=None if tls_context is None else (tls_context, address.host),
@@ -83,7 +86,10 @@ def associate(
         temporary = error.errno == socket.EAI_AGAIN
         raise ArchiveError(text, peer=str(address), operation="A-ASSOCIATE", temporary=temporary) from error
     if not association.is_established:
-        raise _refusal(association, address, calling_ae, limits, tls_context)
+        if rejections:
+            raise _rejection(rejections[0], address, calling_ae)
+        raise _no_association(address, limits, tls_context)
+    association.unbind(evt.EVT_PDU_RECV, _note_rejection)
     _send_one_message_at_a_time(association)
     return association
 
@@ -135,17 +141,23 @@ def _send_one_message_at_a_time(association: Association) -> None:
     association.dimse.send_msg = send_alone
 
 
-def _refusal(
-    association: Association, address: Address, calling_ae: str, limits: Limits, tls_context: ssl.SSLContext | None
-) -> ArchiveError:
+def _note_rejection(event: Any, rejections: list[A_ASSOCIATE_RJ]) -> None:
+    """pynetdicom takes a rejection after which the peer hangs up at once for a connection that never was."""
+    if isinstance(event.pdu, A_ASSOCIATE_RJ):
+        rejections.append(event.pdu)
+
+
+def _rejection(answer: A_ASSOCIATE_RJ, address: Address, calling_ae: str) -> ArchiveError:
+    source, diagnostic = answer.source, answer.reason_diagnostic
+    why = _REJECTION_TEXTS.get((source, diagnostic), f"source {source}, diagnostic {diagnostic}")
+    text = f"association rejected: {why.format(calling=calling_ae, called=address.ae_title)}"
+    temporary = answer.result == _TRANSIENT_REJECTION
+    return ArchiveError(text, peer=str(address), operation="A-ASSOCIATE", temporary=temporary)
+
+
+def _no_association(address: Address, limits: Limits, tls_context: ssl.SSLContext | None) -> ArchiveError:
     text, temporary = "no association: nobody listens there, or the connection was aborted in negotiation", True
-    if association.is_rejected:
-        answer = association.acceptor.primitive
-        source, diagnostic = answer.result_source, answer.diagnostic
-        why = _REJECTION_TEXTS.get((source, diagnostic), f"source {source}, diagnostic {diagnostic}")
-        text = f"association rejected: {why.format(calling=calling_ae, called=address.ae_title)}"
-        temporary = answer.result == _TRANSIENT_REJECTION
-    elif tls_context is not None:
+    if tls_context is not None:
         failure = tls.handshake_failure(address.host, address.port, tls_context, limits.connect_s)
         if failure:
             text, temporary = f"no association: TLS: {failure}", False

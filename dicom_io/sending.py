@@ -17,6 +17,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
+import schemas
 from deeplesion_miner.errors import ArchiveError, ConfigError
 from dicom_io import association as associations
 from dicom_io import commitment, negotiation, reencoding
@@ -188,7 +189,7 @@ def _fitting(association: Association, item: ObjectFile) -> PresentationContext 
 
 def _refused_text(association: Association, item: ObjectFile) -> str:
     """Whether the archive refuses the class, or only the syntax."""
-    name = UID(item.sop_class_uid).name
+    name = _class_name(item.sop_class_uid)
     taken = sorted(
         UID(str(context.transfer_syntax[0])).name
         for context in association.accepted_contexts
@@ -197,6 +198,12 @@ def _refused_text(association: Association, item: ObjectFile) -> str:
     if not taken:
         return f"the archive takes no objects of the class {name}"
     return f"the archive takes {name} as {', '.join(taken)}, not as {UID(item.transfer_syntax_uid).name}"
+
+
+def _class_name(sop_class_uid: str) -> str:
+    """As people call it; pydicom does not know the newest classes."""
+    own = {row["uid"]: str(row["meaning"]) for row in schemas.load("target")["class"]}
+    return own.get(sop_class_uid) or str(UID(sop_class_uid).name)
 
 
 def _answer(item: ObjectFile, syntax: str, response: Any) -> StoreAnswer:
