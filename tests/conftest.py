@@ -22,3 +22,12 @@ def real_data() -> Path:
         pytest.skip("the real data do not lie beside this checkout")
     done = subprocess.run(["sh", str(unpack)], check=True, capture_output=True, text=True)
     return Path(done.stdout.strip().splitlines()[-1])
+
+
+@pytest.fixture(scope="session")
+def viewer_variants() -> Path:
+    """Reports that were opened in a viewer, with what it did (`variants.json` beside their folder), where they lie."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "ohif" / "variants"
+    if not folder.exists():
+        pytest.skip("the reports that were opened in a viewer do not lie beside this checkout")
+    return folder

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ohif_variants import (
+from pydicom.dataset import Dataset
+
+from tests.dicom_io.ohif_variants import (
     BOX_PX,
     FIRST,
     LONG,
@@ -27,8 +29,7 @@ from ohif_variants import (
     num,
     volume,
 )
-from pydicom.dataset import Dataset
-from report_by_hand import coded, image
+from tests.dicom_io.report_by_hand import coded, image
 
 GROUP_CODE, IDENTIFIER_CODE, UID_CODE, MEASUREMENTS_CODE = "125007", "112039", "112040", "126010"
 

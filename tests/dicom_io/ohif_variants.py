@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import little_objects
 from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
-from report_by_hand import (
+
+from dicom_io.attributes import quiet
+from tests.dicom_io import little_objects
+from tests.dicom_io.report_by_hand import (
     GROUP,
     LENGTH,
     LONG,
@@ -30,8 +32,6 @@ from report_by_hand import (
     text,
     tracking,
 )
-
-from dicom_io.attributes import quiet
 
 STUDY = 1
 FIRST, SECOND = little_objects.ct_uid(STUDY, 1), little_objects.ct_uid(STUDY, 2)
