@@ -1,0 +1,61 @@
+"""A hostile archive that also answers what it has: C-FIND of studies and of their objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Self
+
+from hostile_archive import HostileArchive
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from dicom_io.emit import EmittedObject
+from dicom_io.negotiation import FIND, UNCOMPRESSED
+
+
+class ListingArchive(HostileArchive):
+    """`patients` says whose the studies are that it has; of `objects` it lists those that it stored."""
+
+    def __init__(self, objects: Iterable[EmittedObject], patients: Mapping[str, Iterable[str]], **rest: Any) -> None:
+        super().__init__(**rest)
+        self.patients = {study: list(found) for study, found in patients.items()}
+        self.hidden: set[str] = set()
+        """Objects that are stored and not listed."""
+        self.there_before: set[str] = set()
+        self.finds: list[str] = []
+        """The levels that were asked for, in order."""
+        self._known = {one.sop_instance_uid: one for one in objects}
+        self._entity.add_supported_context(FIND, UNCOMPRESSED)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._server.bind(evt.EVT_C_FIND, self._find)
+        return self
+
+    def _find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
+        asked = event.identifier
+        self.finds.append(asked.QueryRetrieveLevel)
+        for answer in self._rows(asked.QueryRetrieveLevel, asked.StudyInstanceUID):
+            answer.QueryRetrieveLevel = asked.QueryRetrieveLevel
+            answer.StudyInstanceUID = asked.StudyInstanceUID
+            yield 0xFF00, answer
+
+    def _rows(self, level: str, study: str) -> Iterator[Dataset]:
+        if level == "STUDY":
+            for patient in self.patients.get(study, ()):
+                answer = Dataset()
+                answer.PatientID = patient
+                yield answer
+            return
+        for uid in sorted((set(self.stored) | self.there_before) - self.hidden):
+            one = self._known[uid]
+            if one.study_instance_uid == study:
+                answer = Dataset()
+                answer.SeriesInstanceUID, answer.SOPInstanceUID = one.series_instance_uid, uid
+                yield answer
+
+    def _report(self, association: Any, information: Dataset) -> None:
+        """As real archives, it loses a report whose association has ended."""
+        with suppress(RuntimeError):
+            super()._report(association, information)

@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_archive import ABORT, SILENT, VANISH
+from listing_archive import ListingArchive
+from little_objects import sr
+from pydicom.filewriter import dcmwrite
+from servers import Server
+
+from deeplesion_miner.errors import ArchiveError
+from dicom_io.association import Limits
+from dicom_io.delivery import Delivery, Pace, Tally
+from dicom_io.delivery_rules import Policy, State
+from dicom_io.destination import WireSettings, open_wire
+from dicom_io.emit import EmittedObject
+from dicom_io.outbox import Outbox
+
+QUICK = Policy(first_pause_s=0.01, longest_pause_s=0.05, refusal_pause_s=0.01)
+PACE = Pace(batch=50, patience_s=1.0, report_within_s=10.0)
+REPORTS_GET_LOST = replace(PACE, report_within_s=0.2)
+"""An association that is lost takes along the report that was to come on it."""
+
+
+def result(number: int, *, study: int = 1, patient: str = "P1") -> EmittedObject:
+    dataset = sr(study, number)
+    dataset.PatientID = patient
+    dataset.SeriesInstanceUID = f"{dataset.SeriesInstanceUID}.{number}"
+    buffer = BytesIO()
+    dcmwrite(buffer, dataset, enforce_file_format=True)
+    return EmittedObject(
+        "SR",
+        patient,
+        str(dataset.StudyInstanceUID),
+        str(dataset.SeriesInstanceUID),
+        str(dataset.SOPInstanceUID),
+        str(dataset.SOPClassUID),
+        str(dataset.file_meta.TransferSyntaxUID),
+        buffer.getvalue(),
+    )
+
+
+RESULTS = [result(number) for number in range(1, 7)]
+STUDY = RESULTS[0].study_instance_uid
+UIDS = [one.sop_instance_uid for one in RESULTS]
+FIRST = UIDS[0]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "outbox"
+
+
+def an_archive(*, fates: dict[str, list[int | str]] | None = None, **rest: Any) -> ListingArchive:
+    return ListingArchive(RESULTS, {STUDY: ["P1"]}, fates=fates, **{"report_on_same": 1, **rest})
+
+
+def deliver(
+    folder: Path,
+    archive: ListingArchive,
+    *,
+    policy: Policy = QUICK,
+    pace: Pace = PACE,
+    results: list[EmittedObject] = RESULTS,
+    before: Callable[[Outbox, str], None] = lambda outbox, destination: None,
+) -> dict[str, Any]:
+    """Queues and delivers; the standing of each object by SOP Instance UID."""
+    destination = str(archive.address)
+    with Outbox.open(folder, policy) as outbox:
+        outbox.put(results, destination)
+        before(outbox, destination)
+        run(outbox, destination, pace)
+        return {one.sop_instance_uid: one.standing for one in outbox.parcels()}
+
+
+def run(outbox: Outbox, destination: str, pace: Pace = PACE) -> Tally:
+    settings = WireSettings(limits=Limits(connect_s=2.0, negotiate_s=2.0, idle_s=0.5))
+    with closing(open_wire(destination, settings, outbox)) as wire:
+        return Delivery(outbox, destination, wire, pace=pace).run()
+
+
+def states(found: dict[str, Any]) -> set[str]:
+    return {str(one.state) for one in found.values()}
+
+
+# --- the way there ---
+
+
+def test_what_is_queued_is_sent_once_and_committed(folder: Path) -> None:
+    with an_archive() as archive:
+        found = deliver(folder, archive)
+    assert states(found) == {"committed"}
+    assert archive.arrivals == UIDS
+    assert archive.associations == 2, "one for sending, one for asking"
+
+
+def test_where_nobody_commits_each_object_is_proven_by_query(folder: Path) -> None:
+    with an_archive(commitment=False) as archive:
+        found = deliver(folder, archive)
+    assert states(found) == {"verified"}
+    assert archive.arrivals == UIDS
+
+
+def test_commitment_is_not_asked_for_where_it_is_not_wanted(folder: Path) -> None:
+    with an_archive() as archive:
+        found = deliver(folder, archive, policy=replace(QUICK, commitment="never"))
+    assert states(found) == {"verified"}
+    assert archive.report_statuses == []
+
+
+def test_what_has_arrived_is_never_sent_again(folder: Path) -> None:
+    with an_archive() as archive:
+        deliver(folder, archive)
+        deliver(folder, archive)
+    assert archive.arrivals == UIDS
+
+
+def test_the_archive_has_the_very_bytes(folder: Path) -> None:
+    with an_archive() as archive:
+        deliver(folder, archive)
+    for one in RESULTS:
+        assert one.encoded.endswith(archive.stored[one.sop_instance_uid][1])
+
+
+# --- whose study it is ---
+
+
+@pytest.mark.parametrize(
+    ("patients", "reason"),
+    [
+        ({}, "study_unknown"),
+        ({STUDY: ["P2"]}, "patient_mismatch"),
+        ({STUDY: ["P1", "P2"]}, "patient_ambiguous"),
+        ({STUDY: [""]}, "patient_untold"),
+    ],
+)
+def test_nothing_is_sent_into_a_study_that_is_not_the_results_own(
+    folder: Path, patients: dict[str, list[str]], reason: str
+) -> None:
+    with ListingArchive(RESULTS, patients) as archive:
+        found = deliver(folder, archive)
+    assert archive.arrivals == []
+    assert {(str(one.state), one.reason) for one in found.values()} == {("dead", reason)}
+
+
+def test_one_planted_mismatch_is_refused_and_the_rest_arrives(folder: Path) -> None:
+    wrong = result(9, patient="P9")
+    with ListingArchive([*RESULTS, wrong], {STUDY: ["P1"]}, report_on_same=1) as archive:
+        found = deliver(folder, archive, results=[*RESULTS, wrong])
+    assert wrong.sop_instance_uid not in archive.arrivals
+    assert found.pop(wrong.sop_instance_uid).reason == "patient_mismatch"
+    assert states(found) == {"committed"}
+
+
+def test_patient_and_study_are_confirmed_once_for_many_objects(folder: Path) -> None:
+    with an_archive() as archive:
+        deliver(folder, archive)
+    assert archive.finds == ["STUDY"]
+
+
+# --- answers ---
+
+
+@pytest.mark.parametrize("status", [0xA700, 0xC000, 0x0110])
+def test_what_is_refused_for_now_is_sent_again(folder: Path, status: int) -> None:
+    with an_archive(fates={FIRST: [status, status]}) as archive:
+        found = deliver(folder, archive)
+    assert states(found) == {"committed"}
+    assert archive.arrivals.count(FIRST) == 3
+    assert found[FIRST].attempts == 2
+
+
+@pytest.mark.parametrize("status", [0xA900, 0x0122])
+def test_what_is_refused_for_good_becomes_a_dead_letter_and_the_rest_arrives(folder: Path, status: int) -> None:
+    with an_archive(fates={FIRST: [status] * 9}) as archive:
+        found = deliver(folder, archive)
+    dead = found.pop(FIRST)
+    assert (dead.state, dead.reason, dead.refusals) == (State.DEAD, "refused", 3)
+    assert states(found) == {"committed"}
+
+
+@pytest.mark.parametrize("status", [0xB000, 0xB006, 0xB007])
+def test_a_warning_is_stored_and_noted(folder: Path, status: int) -> None:
+    with an_archive(fates={FIRST: [status]}) as archive:
+        found = deliver(folder, archive)
+    assert states(found) == {"committed"}
+    assert found[FIRST].reason == "stored_with_warning"
+    assert archive.arrivals.count(FIRST) == 1
+
+
+def test_a_duplicate_counts_as_there(folder: Path) -> None:
+    with an_archive(fates={FIRST: [0x0111]}) as archive:
+        found = deliver(folder, archive)
+    assert found[FIRST].state is State.VERIFIED
+    assert archive.arrivals.count(FIRST) == 1
+
+
+@pytest.mark.parametrize("fate", [ABORT, VANISH, SILENT])
+def test_a_lost_association_loses_no_object(folder: Path, fate: str) -> None:
+    with an_archive(fates={UIDS[2]: [fate, fate, fate]}) as archive:
+        found = deliver(folder, archive, pace=REPORTS_GET_LOST)
+    assert all(one.state.is_delivered for one in found.values())
+    assert set(archive.stored) == set(UIDS)
+
+
+def test_an_object_over_which_the_archive_stumbles_each_time_dies_and_holds_up_no_other(folder: Path) -> None:
+    with an_archive(fates={FIRST: [VANISH] * 99}) as archive:
+        found = deliver(folder, archive, policy=replace(QUICK, attempts=3), pace=REPORTS_GET_LOST)
+    assert found.pop(FIRST).state is State.DEAD
+    assert all(one.state.is_delivered for one in found.values())
+
+
+# --- resending ---
+
+
+def perhaps_sent(outbox: Outbox, destination: str) -> None:
+    """As if a process had died with all of it under way."""
+    outbox.release(outbox.claim(destination, "send", 1.0, 99), maybe_there=True)
+
+
+def test_before_anything_is_sent_again_the_archive_is_asked_whether_it_has_it(folder: Path) -> None:
+    with an_archive() as archive:
+        archive.there_before = set(UIDS[:4])
+        found = deliver(folder, archive, before=perhaps_sent)
+    assert archive.arrivals == UIDS[4:]
+    assert [str(found[uid].state) for uid in UIDS] == ["verified"] * 4 + ["committed"] * 2
+
+
+def test_where_commitment_is_required_an_object_that_is_there_is_committed_without_a_second_sending(
+    folder: Path,
+) -> None:
+    with an_archive() as archive:
+        archive.stored = dict.fromkeys(UIDS, ("", b""))
+        found = deliver(folder, archive, before=perhaps_sent, policy=replace(QUICK, commitment="required"))
+    assert archive.arrivals == []
+    assert states(found) == {"committed"}
+
+
+# --- confirming ---
+
+
+def test_an_object_that_is_not_committed_goes_again(folder: Path) -> None:
+    with an_archive() as archive:
+        forgets = archive.stored = ForgetfulStore(FIRST)
+        found = deliver(folder, archive)
+    assert forgets.forgotten == 1
+    assert archive.arrivals.count(FIRST) == 2
+    assert states(found) == {"committed"}
+
+
+class ForgetfulStore(dict[str, tuple[str, bytes]]):
+    """Loses one object the first time that it is stored."""
+
+    def __init__(self, uid: str) -> None:
+        super().__init__()
+        self._uid = uid
+        self.forgotten = 0
+
+    def __setitem__(self, uid: str, value: tuple[str, bytes]) -> None:
+        if uid == self._uid and not self.forgotten:
+            self.forgotten += 1
+            return
+        super().__setitem__(uid, value)
+
+
+def test_an_object_that_was_taken_and_is_not_listed_goes_again(folder: Path) -> None:
+    with an_archive(commitment=False) as archive:
+        forgets = archive.stored = ForgetfulStore(FIRST)
+        found = deliver(folder, archive)
+    assert forgets.forgotten == 1
+    assert archive.arrivals.count(FIRST) == 2
+    assert states(found) == {"verified"}
+
+
+def test_an_archive_that_takes_and_never_lists_makes_dead_letters(folder: Path) -> None:
+    with an_archive(commitment=False) as archive:
+        archive.hidden = {FIRST}
+        found = deliver(folder, archive, policy=replace(QUICK, attempts=3))
+    assert (found[FIRST].state, found[FIRST].reason) == (State.DEAD, "not_listed")
+
+
+def test_a_lost_report_is_replaced_by_proof(folder: Path) -> None:
+    with an_archive(report_on_same=0) as archive:
+        found = deliver(folder, archive, pace=REPORTS_GET_LOST)
+    assert states(found) == {"verified"}
+    assert archive.arrivals == UIDS
+
+
+def test_until_a_report_counts_as_lost_a_run_leaves_objects_sent(folder: Path) -> None:
+    with an_archive(report_on_same=0) as archive:
+        found = deliver(folder, archive, pace=replace(PACE, report_within_s=3600.0))
+    assert states(found) == {"sent"}
+
+
+def test_a_repeated_report_does_no_harm(folder: Path) -> None:
+    with an_archive(report_on_same=3) as archive:
+        found = deliver(folder, archive)
+        assert states(found) == {"committed"}
+    assert archive.report_statuses[0] == 0x0000
+
+
+@pytest.mark.parametrize("status", [0x0110, ABORT])
+def test_a_request_for_commitment_that_fails_is_replaced_by_proof(folder: Path, status: int | str) -> None:
+    with an_archive(action_status=status) as archive:
+        found = deliver(folder, archive)
+    assert states(found) == {"verified"}
+    assert archive.arrivals == UIDS
+
+
+def test_where_commitment_is_required_and_not_offered_the_run_says_so_and_nothing_counts_as_delivered(
+    folder: Path,
+) -> None:
+    with an_archive(commitment=False) as archive:
+        with pytest.raises(ArchiveError, match="required"):
+            deliver(folder, archive, policy=replace(QUICK, commitment="required"))
+        with Outbox.open(folder) as outbox:
+            assert outbox.counts()[str(archive.address)] == {"sent": 6}
+
+
+# --- a world that breaks ---
+
+
+def test_an_archive_that_is_away_leaves_everything_queued_and_costs_no_attempt(folder: Path) -> None:
+    with an_archive() as archive:
+        destination = str(archive.address)
+    with Outbox.open(folder, QUICK) as outbox:
+        outbox.put(RESULTS, destination)
+        tally = run(outbox, destination)
+        assert tally.away is not None
+        assert {(str(one.standing.state), one.standing.attempts) for one in outbox.parcels()} == {("queued", 0)}
+
+
+def test_a_damaged_copy_is_a_dead_letter_and_the_rest_arrives(folder: Path) -> None:
+    def damage(outbox: Outbox, destination: str) -> None:
+        outbox.path(outbox.parcels()[0]).write_bytes(b"rotten")
+
+    with an_archive() as archive:
+        found = deliver(folder, archive, before=damage)
+    assert found.pop(FIRST).reason == "file_damaged"
+    assert states(found) == {"committed"}
+    assert FIRST not in archive.arrivals
+
+
+def test_interrupted_in_the_middle_nothing_is_forgotten_and_nothing_sent_twice(folder: Path) -> None:
+    class Interrupting(Outbox):
+        def record(self, happened: Any, now_s: float) -> Any:
+            raise KeyboardInterrupt
+
+    with an_archive() as archive:
+        destination = str(archive.address)
+        with Interrupting.open(folder, QUICK) as outbox, pytest.raises(KeyboardInterrupt):
+            outbox.put(RESULTS, destination)
+            run(outbox, destination)
+        found = deliver(folder, archive)
+    assert sorted(archive.arrivals) == sorted(UIDS)
+    assert states(found) == {"verified"}
+
+
+# --- real archives ---
+
+
+@pytest.fixture
+def seeded(pacs: Server, tmp_path: Path) -> Iterator[Server]:
+    """An archive that has one image of the study."""
+    from little_objects import ct, write
+
+    image = ct(1, 1)
+    image.PatientID = "P1"
+    write(tmp_path / "image", image)
+    pacs.send(tmp_path / "image")
+    yield pacs
+
+
+@pytest.mark.servers
+def test_a_real_archive_takes_results_and_they_are_proven_there(seeded: Server, folder: Path) -> None:
+    with Outbox.open(folder, replace(QUICK, commitment="never")) as outbox:
+        outbox.put([*RESULTS, result(9, patient="P9")], seeded.address)
+        run(outbox, seeded.address)
+        assert outbox.counts()[seeded.address] == {"verified": 6, "dead": 1}
+
+
+@pytest.mark.servers
+def test_an_older_object_that_a_web_archive_silently_keeps_is_found_out(
+    orthanc_web: Server, folder: Path, tmp_path: Path
+) -> None:
+    from little_objects import ct, write
+
+    older, image = sr(1, 1), ct(1, 1)
+    older.PatientID = image.PatientID = "P1"
+    older.SeriesInstanceUID = f"{older.SeriesInstanceUID}.1"
+    older.ContentTime = "235959"
+    write(tmp_path / "older", older, image)
+    orthanc_web.send(tmp_path / "older")
+    with Outbox.open(folder, QUICK) as outbox:
+        outbox.put(RESULTS, orthanc_web.web)
+        run(outbox, orthanc_web.web)
+        found = {one.sop_instance_uid: one.standing for one in outbox.parcels()}
+    assert (found[FIRST].state, found[FIRST].reason) == (State.DEAD, "kept_another")
+    assert {str(found[uid].state) for uid in UIDS[1:]} == {"verified"}

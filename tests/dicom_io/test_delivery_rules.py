@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import schemas
+from deeplesion_miner.errors import ConfigError
+from dicom_io.delivery_rules import (
+    DELIVERED,
+    OPEN,
+    Event,
+    Happening,
+    Policy,
+    Standing,
+    State,
+    after,
+    identity_refusal,
+    of_answer,
+    of_commitment_failure,
+    pause,
+    reason_text,
+)
+from dicom_io.store_status import StoreAnswer, Verdict
+
+POLICY = Policy(attempts=4, refusals=2, first_pause_s=2.0, longest_pause_s=100.0, refusal_pause_s=10.0)
+HAPPENINGS = st.builds(Happening, st.sampled_from(Event))
+
+
+def happen(*events: Event, policy: Policy = POLICY, state: State = State.QUEUED) -> Standing:
+    standing = Standing(state=state)
+    for event in events:
+        standing = after(standing, Happening(event), policy, standing.due_s, "1.2.3")
+    return standing
+
+
+@pytest.mark.parametrize(
+    ("events", "state"),
+    [
+        ((Event.STORED,), State.SENT),
+        ((Event.STORED, Event.COMMITTED), State.COMMITTED),
+        ((Event.STORED, Event.LISTED), State.VERIFIED),
+        ((Event.STORED, Event.LISTED, Event.COMMITTED), State.COMMITTED),
+        ((Event.STORED, Event.UNLISTED), State.QUEUED),
+        ((Event.STORED, Event.UNCOMMITTED), State.QUEUED),
+        ((Event.STORED, Event.LISTED, Event.UNCOMMITTED), State.QUEUED),
+        ((Event.STORED, Event.IMPOSSIBLE), State.DEAD),
+        ((Event.ALREADY_THERE,), State.VERIFIED),
+        ((Event.AGAIN,), State.QUEUED),
+        ((Event.AGAIN, Event.STORED), State.SENT),
+        ((Event.AGAIN,) * 3, State.QUEUED),
+        ((Event.AGAIN,) * 4, State.DEAD),
+        ((Event.REFUSED,), State.FAILED),
+        ((Event.REFUSED, Event.AGAIN), State.FAILED),
+        ((Event.REFUSED, Event.STORED), State.SENT),
+        ((Event.REFUSED,) * 2, State.DEAD),
+        ((Event.IMPOSSIBLE,), State.DEAD),
+        ((Event.IMPOSSIBLE, Event.COMMITTED), State.COMMITTED),
+        ((Event.IMPOSSIBLE, Event.STORED), State.DEAD),
+        ((Event.COMMITTED, Event.UNCOMMITTED), State.COMMITTED),
+    ],
+    ids=lambda value: "+".join(value) if isinstance(value, tuple) else str(value),
+)
+def test_events_lead_from_queued_to(events: tuple[Event, ...], state: State) -> None:
+    assert happen(*events).state is state
+
+
+def test_where_commitment_is_required_no_listing_of_an_object_on_its_way_counts() -> None:
+    required = Policy(commitment="required")
+    assert happen(Event.ALREADY_THERE, policy=required).state is State.SENT
+
+
+@given(st.lists(HAPPENINGS))
+def test_what_is_committed_stays_committed(happenings: list[Happening]) -> None:
+    standing = Standing(state=State.COMMITTED)
+    for one in happenings:
+        standing = after(standing, one, POLICY, 0.0, "")
+    assert standing == Standing(state=State.COMMITTED)
+
+
+@given(st.lists(HAPPENINGS, max_size=60))
+def test_every_change_is_dated_and_only_what_is_open_is_due(happenings: list[Happening]) -> None:
+    standing, now_s = Standing(), 100.0
+    for one in happenings:
+        before, standing = standing, after(standing, one, POLICY, now_s, "")
+        if standing != before:
+            assert (standing.settled_s is None) == (standing.state in OPEN)
+            assert now_s <= standing.due_s <= now_s + POLICY.longest_pause_s
+            assert standing.maybe_there
+        now_s += 1.0
+
+
+@given(st.lists(st.sampled_from([Event.AGAIN, Event.REFUSED]), min_size=6, max_size=6))
+def test_no_object_is_tried_for_ever(events: list[Event]) -> None:
+    assert happen(*events).state is State.DEAD
+
+
+def test_a_warning_stays_with_a_delivered_object() -> None:
+    standing = after(Standing(), of_answer(StoreAnswer("1.2", Verdict.WARNING, "changed", 0xB000)), POLICY, 0.0, "")
+    for event in (Event.LISTED, Event.COMMITTED):
+        standing = after(standing, Happening(event), POLICY, 0.0, "")
+        assert (standing.reason, standing.detail) == ("stored_with_warning", "changed")
+
+
+def test_a_transient_reason_goes_when_the_object_has_arrived() -> None:
+    standing = after(Standing(), Happening(Event.AGAIN, "not_taken", "A700"), POLICY, 0.0, "")
+    standing = after(standing, Happening(Event.STORED), POLICY, 0.0, "")
+    assert (standing.reason, standing.detail) == ("", "")
+
+
+@given(st.integers(1, 2000), st.integers(0, 9), st.text())
+def test_pauses_double_up_to_a_limit_and_come_again_by_the_seed(failures: int, seed: int, key: str) -> None:
+    policy = Policy(first_pause_s=2.0, longest_pause_s=100.0, seed=seed)
+    whole_s = min(2.0 * 2.0 ** min(failures - 1, 10), 100.0)
+    assert whole_s / 2 <= pause(policy, 2.0, failures, key) <= whole_s
+    assert pause(policy, 2.0, failures, key) == pause(policy, 2.0, failures, key)
+
+
+def test_pauses_of_objects_differ() -> None:
+    assert len({pause(POLICY, 2.0, 1, str(number)) for number in range(100)}) == 100
+
+
+@pytest.mark.parametrize(
+    ("verdict", "event"),
+    [
+        (Verdict.STORED, Event.STORED),
+        (Verdict.WARNING, Event.STORED),
+        (Verdict.THERE, Event.ALREADY_THERE),
+        (Verdict.TEMPORARY, Event.AGAIN),
+        (Verdict.PERMANENT, Event.REFUSED),
+    ],
+)
+def test_an_answer_means(verdict: Verdict, event: Event) -> None:
+    assert of_answer(StoreAnswer("1.2", verdict, "words")).event is event
+
+
+@pytest.mark.parametrize(("reason", "event"), [(0x0110, Event.UNCOMMITTED), (0x0112, Event.UNCOMMITTED),
+                                               (0x0213, Event.UNCOMMITTED), (0x0119, Event.IMPOSSIBLE),
+                                               (0x0122, Event.IMPOSSIBLE), (0x9999, Event.UNCOMMITTED)])  # fmt: skip
+def test_a_failure_of_commitment_means(reason: int, event: Event) -> None:
+    assert of_commitment_failure(reason).event is event
+
+
+@pytest.mark.parametrize(
+    ("own", "in_archive", "refusal"),
+    [
+        ("P1", ["P1"], ""),
+        ("P1 ", [" P1\0"], ""),
+        ("P1", None, "study_unknown"),
+        ("P1", ["P2"], "patient_mismatch"),
+        ("P1", ["p1"], "patient_mismatch"),
+        ("P1", ["P1", "P2"], "patient_ambiguous"),
+        ("P1", [""], "patient_untold"),
+        ("P1", ["P1", ""], "patient_untold"),
+        ("", ["P1"], "patient_untold"),
+        ("", [""], "patient_untold"),
+        ("P1", [], "patient_untold"),
+    ],
+)
+def test_an_object_goes_only_where_patient_and_study_are_its_own(
+    own: str, in_archive: list[str] | None, refusal: str
+) -> None:
+    assert identity_refusal(own, in_archive) == refusal
+
+
+@pytest.mark.parametrize("reason", sorted(schemas.load("delivery")["reason"]))
+def test_every_reason_says_what_and_what_to_do(reason: str) -> None:
+    message, advice = reason_text(reason)
+    assert message and not message.endswith(".")
+    assert advice.endswith(".")
+
+
+def test_states_are_open_delivered_or_dead() -> None:
+    assert OPEN | DELIVERED | {State.DEAD} == set(State)
+    assert {state for state in State if state.is_delivered} == DELIVERED
+
+
+@pytest.mark.parametrize("values", [{"attempts": 0}, {"refusals": 0}, {"first_pause_s": -1.0}])
+def test_a_policy_that_cannot_work_is_refused(values: dict[str, float]) -> None:
+    with pytest.raises(ConfigError):
+        Policy(**values)  # type: ignore[arg-type]
