@@ -32,8 +32,8 @@ def command(configuration: Configuration, output: Output, out: Path, small: bool
 
     Nothing else is needed. Writes an archive of phantom CT with reports as three programs write them, serves it on
     loopback, mines it over the network as any archive, and checks the dataset. Broken reports are among them, as in
-    real archives; they are counted, not an error. Then a small detector is trained on the dataset and looks at a
-    patient whom nobody measured.
+    real archives; they are counted, not an error. Then a small detector is trained on the dataset, looks at a
+    patient whom nobody measured, and what it finds goes back to the archive as reports and a segmentation.
     """
     from cli import demo_models
     from dataset_builder.verify import check

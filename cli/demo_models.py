@@ -36,7 +36,7 @@ def train_and_look(configuration: Configuration, output: Output, out: Path, smal
 
     The new patient is none of the dataset's, so all of its splits may train.
     """
-    from cli import finding
+    from cli import demo_results, finding
     from deeplesion_miner.types import StudyQuery
     from dicom_io.testbed.newcomer import write_newcomer
     from models import recipe as recipes
@@ -71,6 +71,7 @@ def train_and_look(configuration: Configuration, output: Output, out: Path, smal
     )
     values = {"lesions": len(newcomer.lesions), "found": hits, "others": others, "pictures": out / "findings"}
     output.record("findings", values, text)
+    demo_results.bring_home(configuration, output, out, newcomer.folder, found.detections)
 
 
 def _hits(found: Finding, newcomer: Newcomer) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ from deeplesion_miner.errors import ArchiveError, ConfigError, MinerError
 if TYPE_CHECKING:
     from deeplesion_miner.results import Result
     from dicom_io.emit import Emission, EmitSettings, EmittedObject
+    from dicom_io.outbox import Outbox
 
-KINDS = ("dicom-sr", "volume-sr", "dicom-seg", "rtstruct", "gsps", "kos")
+KINDS = ("dicom-sr", "dicom-seg", "volume-sr", "rtstruct", "gsps", "kos")
 """Of objects, as `dicom_io.emit` names them; a test compares."""
 USUAL = ("dicom-sr", "volume-sr", "dicom-seg")
 """What the word 'dicom' stands for: measurements that a reader can edit, volumes, masks."""
@@ -39,8 +41,9 @@ def emission_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--segmentation", type=click.Choice(["binary", "fractional", "labelmap"]), default="binary",
                      show_default=True, help="How masks are written; viewers open binary ones."),
         click.option("--boxes", is_flag=True, help="Write a box beside each cross, which 3D Slicer shows."),
-        click.option("--queue", default="", metavar="AET@HOST:PORT",
-                     help="Put the objects in the outbox for this archive; `mine send` delivers them."),
+        click.option("--queue", default="", metavar="DESTINATION",
+                     help="Put the objects in the outbox for this archive (AET@HOST:PORT or a STOW-RS address);"
+                     " `mine send` delivers them."),
         click.option("--objects", type=click.Path(path_type=Path), metavar="FOLDER",
                      help="Write the objects there as files."),
         click.option("--to", "kinds", multiple=True, type=click.Choice(["dicom", *KINDS]),
@@ -64,21 +67,20 @@ class Emitting:
         cls, kinds: Sequence[str], objects: Path | None, queue: str, boxes: bool, segmentation: Any, syntax: Any
     ) -> Emitting:
         """From the options; ConfigError where nothing would come of them."""
-        from dicom_io.address import Address
+        from dicom_io.destination import checked
         from dicom_io.emit import EmitSettings
 
         if kinds and objects is None and not queue:
-            raise ConfigError("--to needs a place: --objects FOLDER for files, --queue AET@HOST:PORT for the outbox")
+            raise ConfigError("--to needs a place: --objects FOLDER for files, --queue DESTINATION for the outbox")
         if not kinds and (objects is not None or queue):
             raise ConfigError(f"--objects and --queue need --to: dicom, {', '.join(KINDS)}")
-        if queue:
-            Address.parse(queue)
         if objects is not None:
             check_writable("--objects", objects)
             keep_out_of_datasets("--objects", objects / "one.dcm")
         wanted = {kind for word in kinds for kind in (USUAL if word == "dicom" else (word,))}
         settings = EmitSettings(planar_boxes=boxes, segmentation=segmentation, segmentation_syntax=syntax)
-        return cls(tuple(kind for kind in KINDS if kind in wanted), objects, queue, settings)
+        kept = tuple(kind for kind in KINDS if kind in wanted)
+        return cls(kept, objects, checked(queue) if queue else "", settings)
 
 
 @dataclass
@@ -111,6 +113,7 @@ def emit_results(
     emitted = Emitted()
     archive = wiring.folder_settings(settings, paths) if paths else wiring.archive_settings(settings)
     with (
+        wiring.outbox(settings) if emitting.queue else nullcontext() as outbox,
         counting_files() as progress,
         ArchiveOpener(archive, progress) as opener,
         closing(opener.open()) as opened,
@@ -120,7 +123,7 @@ def emit_results(
             advance(1)
             try:
                 emission = emit_from(opened, result, emitting.kinds, emitting.settings)
-                _keep(emission, emitting, settings, emitted)
+                _keep(emission, emitting, outbox, emitted)
             except ArchiveError:
                 raise
             except MinerError as error:
@@ -131,7 +134,7 @@ def emit_results(
     return emitted
 
 
-def _keep(emission: Emission, emitting: Emitting, settings: Settings, emitted: Emitted) -> None:
+def _keep(emission: Emission, emitting: Emitting, outbox: Outbox | None, emitted: Emitted) -> None:
     """Checks the objects, then writes and queues them."""
     from dicom_io.lint import check_before_sending
 
@@ -143,8 +146,8 @@ def _keep(emission: Emission, emitting: Emitting, settings: Settings, emitted: E
     for one in emission.objects:
         file = None if emitting.objects is None else _write(one, emitting.objects)
         rows.append((one.kind, one.study_instance_uid, one.sop_instance_uid, len(one.encoded), file))
-    if emitting.queue:
-        wiring.outbox(settings).put(emission.objects, emitting.queue)
+    if outbox is not None:
+        outbox.put(emission.objects, emitting.queue, time.time())
     emitted.rows += rows
     emitted.left_out.update(one.why for one in emission.left_out)
 

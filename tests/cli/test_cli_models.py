@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_runs import Demo, Mine
+from pydicom import dcmread
 
 from cli.exits import Exit
 from dicom_io.testbed.embedded import EmbeddedArchive
@@ -23,6 +24,21 @@ def test_the_demo_finds_the_lesions_of_a_patient_whom_nobody_measured(demo: Demo
     assert said["lesions"] == 4
     assert said["found"] >= 3
     assert len(list((demo.folder / "findings").glob("*.png"))) == said["found"] + said["others"]
+
+
+def test_the_demo_brings_what_it_found_back_to_the_archive(demo: Demo) -> None:
+    (outbox,) = [record for record in demo.answer.records if record["type"] == "outbox"]
+    written = {path.name for path in (demo.folder / "results").iterdir()}
+    assert outbox["verified"] == len(written) == 3
+    stored = {read.SOPInstanceUID for read in map(dcmread, demo.folder.glob("newcomer/*.dcm"))}
+    assert {name.partition("-2.25.")[2] for name in written} == {f"{uid}.dcm".removeprefix("2.25.") for uid in stored}
+
+
+def test_what_the_detector_found_is_never_mined_as_a_readers_bookmark(demo: Demo, mine: Mine) -> None:
+    answer = mine("import", demo.folder / "newcomer", "--out", "again", "--work", "work", "--json")
+    (run,) = [record for record in answer.records if record["type"] == "run"]
+    assert run["bookmarks_kept"] == 0
+    assert run["rejected"]["by_algorithm"] >= 1
 
 
 def test_a_dataset_is_predicted_key_slice_by_key_slice(demo: Demo, mine: Mine, tmp_path: Path) -> None:
