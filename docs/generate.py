@@ -89,6 +89,32 @@ def predictions_page() -> str:
     return "\n".join(lines) + "\n"
 
 
+RULES = ("<!-- rules: from schemas/ohif_rules.toml, by make docs -->\n", "<!-- end of rules -->\n")
+"""Between these lines of results.md stand the rules of `mine lint`."""
+
+
+def results_page() -> str:
+    """The page of results with its rules anew; all else in it is written by hand."""
+    before, _, rest = (DOCS / "results.md").read_text("utf-8").partition(RULES[0])
+    _, _, after = rest.partition(RULES[1])
+    return before + RULES[0] + "\n".join(rule_lines()) + "\n" + RULES[1] + after
+
+
+def rule_lines() -> list[str]:
+    """The table of rules, from `schemas/ohif_rules.toml`: one row for each way to break one."""
+    table = schemas.load("ohif_rules")
+    newest, older = table["versions"]
+    lines = ["", "| rule | what is asked |", "| --- | --- |"]
+    lines += [f"| {rule} | {entry['asks']} |" for rule, entry in table["rule"].items()]
+    lines += ["", f"| broken so | OHIF {newest} | OHIF {older} | how bad | how sure |", "| --- | --- | --- | --- | --- |"]
+    for rule, entry in table["rule"].items():
+        for name, case in entry["case"].items():
+            newer_sees, older_sees = case["does"][newest][1], case["does"][older][1]
+            older_sees = "the same" if older_sees == newer_sees else older_sees
+            lines.append(f"| {rule} {name} | {newer_sees} | {older_sees} | {case['severity']} | {case['sure']} |")
+    return [*lines, ""]
+
+
 def pages() -> dict[str, str]:
     """Every generated page: name below docs/ and text."""
     return {
@@ -96,6 +122,7 @@ def pages() -> dict[str, str]:
         "columns.md": columns_page(),
         "predictions.md": predictions_page(),
         "cli.md": reference.page(),
+        "results.md": results_page(),
     }
 
 
