@@ -76,6 +76,9 @@ def serve(settings: Settings, rules: NodeRules, verbose: bool) -> Exit:
         wires = partial(open_wire, settings=wire_settings(send), outbox=outbox)
         node = Node(node_settings(settings, verbose), rules, outbox, workers.run, open_wire=wires,
                     tls=_server_tls(settings), client_tls=_client_tls(settings))  # fmt: skip
+        threading.excepthook = lambda failure: node.log.error(
+            "thread_failed", thread=getattr(failure.thread, "name", ""), why=repr(failure.exc_value)
+        )
         node.start()
         while not stop.wait(_LOOK_S):
             pass

@@ -191,10 +191,10 @@ class Gate:
     def _wanted(self, waiting: _Waiting) -> int:
         """How many bytes the first PDU lacks; 0 where the connection was answered or handed over."""
         read = waiting.read
+        if read and read[0] != ASSOCIATE_RQ:
+            self._answer(waiting, abort_pdu(1), "no_dicom")
+            return 0
         if len(read) < HEADER_BYTES:
-            if read and read[0] != ASSOCIATE_RQ:
-                self._answer(waiting, abort_pdu(1), "no_dicom")
-                return 0
             return HEADER_BYTES - len(read)
         (length,) = struct.unpack_from(">L", read, 2)
         if not FIXED_BYTES - HEADER_BYTES <= length <= self._limits.request_bytes:

@@ -137,6 +137,8 @@ class Intake:
         study, series = normal_uid(facts["StudyInstanceUID"]), normal_uid(facts["SeriesInstanceUID"])
         if not study or not series:
             raise Refused(NOT_WHAT_IT_SAYS, "Study or Series Instance UID (0020,000D, 000E) is missing")
+        if not (incoming.uid + study + series).isascii():
+            raise Refused(NOT_WHAT_IT_SAYS, "a UID holds other than digits and dots")
         return Arrival(
             source=peer,
             study_instance_uid=study,
@@ -144,8 +146,13 @@ class Intake:
             sop_instance_uid=incoming.uid,
             sop_class_uid=normal_uid(facts["SOPClassUID"]),
             size_bytes=incoming.size_bytes,
-            modality=facts["Modality"],
-            description=facts["SeriesDescription"] or facts["ProtocolName"],
-            body_part=facts["BodyPartExamined"],
+            modality=_column(facts["Modality"]),
+            description=_column(facts["SeriesDescription"] or facts["ProtocolName"]),
+            body_part=_column(facts["BodyPartExamined"]),
             slice_thickness_mm=thickness_mm,
         )
+
+
+def _column(value: str) -> str:
+    """Text as SQLite takes it: lone surrogates of broken text are escaped."""
+    return value.encode("utf-8", "backslashreplace").decode()

@@ -16,6 +16,7 @@ from typing import Any, Self, TextIO
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
+from deeplesion_miner.errors import ConfigError
 from dicom_io import commitment, negotiation
 from dicom_io.delivery import Wire
 from dicom_io.node.admission import Admission
@@ -123,17 +124,21 @@ class Node:
         self._admission = Admission(settings.ae_title, peers, limits.associations)
         self._associations: set[NodeAssociation] = set()
         self._lock = threading.Lock()
-        self._is_stopping = False
+        self._is_stopping = self._all_ended = False
         self._entity = self._made_entity()
-        self._gate = Gate(
-            (settings.host, settings.port),
-            self._admission,
-            limits,
-            self._enter,
-            tls=tls,
-            log=self.log,
-            metrics=self.metrics,
-        )
+        try:
+            self._gate = Gate(
+                (settings.host, settings.port),
+                self._admission,
+                limits,
+                self._enter,
+                tls=tls,
+                log=self.log,
+                metrics=self.metrics,
+            )
+        except ConfigError:
+            self.journal.close()
+            raise
         self.port = self._gate.port
         self._health: HealthServer | None = None
         self.health_port: int | None = None
@@ -158,8 +163,10 @@ class Node:
         """Takes no more associations, lets those that are open and the running jobs end within `stop_s`.
 
         True where all ended by themselves. What did not is aborted, and goes on after a restart: its sender was not
-        told of success, its job is queued.
+        told of success, its job is queued. A second call does nothing.
         """
+        if self._is_stopping:
+            return self._all_ended
         self._is_stopping = True
         self.log.info("stopping", associations=len(self._associations))
         self._admission.close()
@@ -175,10 +182,11 @@ class Node:
         delivered = self._deliveries.stop(max(until_s - time.monotonic(), 1.0))
         if self._health is not None:
             self._health.close()
-        self.log.info("stopped", all_ended=ended and jobs_ended and delivered)
+        self._all_ended = ended and jobs_ended and delivered
+        self.log.info("stopped", all_ended=self._all_ended)
         if jobs_ended:
             self.journal.close()
-        return ended and jobs_ended and delivered
+        return self._all_ended
 
     def __enter__(self) -> Self:
         self.start()
