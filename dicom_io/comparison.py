@@ -41,7 +41,7 @@ def differs(fetch: Fetch, placed: Placed, own: ObjectFile) -> bool | None:
     except ConfigError as error:
         logger.warning("%s", error)
     except ArchiveError as error:
-        if error.temporary:
+        if error.temporary and error.status is None:
             raise
         logger.warning("%s", error)
     return None

@@ -6,11 +6,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from io import BytesIO
 from typing import Any, Self
 
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as DicomSequence
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.dimse_messages import N_EVENT_REPORT_RSP
+from pynetdicom.dimse_primitives import N_EVENT_REPORT
+from pynetdicom.dsutils import encode
 from pynetdicom.sop_class import StorageCommitmentPushModel, StorageCommitmentPushModelInstance
 
 from dicom_io.address import Address
@@ -49,7 +53,7 @@ class HostileArchive:
         """Transfer syntax and data set by UID."""
         self.associations = 0
         self.released = 0
-        self.report_statuses: list[int | None] = []
+        self.report_statuses: list[int] = []
         self._entity = AE(ae_title="HOSTILE")
         self._entity.maximum_associations = 20
         self._entity.network_timeout = None
@@ -66,6 +70,7 @@ class HostileArchive:
             (evt.EVT_RELEASED, self._count_release),
             (evt.EVT_C_STORE, self._store),
             (evt.EVT_N_ACTION, self._act),
+            (evt.EVT_DIMSE_RECV, self._note_answer),
         ]
         self._server = self._entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self.address = Address("HOSTILE", "127.0.0.1", self._server.socket.getsockname()[1])
@@ -78,6 +83,13 @@ class HostileArchive:
 
     def _count(self, event: Any) -> None:
         self.associations += 1
+        send, lock = event.assoc.dimse.send_msg, threading.Lock()
+
+        def send_alone(primitive: Any, context_id: int) -> None:
+            with lock:
+                send(primitive, context_id)
+
+        event.assoc.dimse.send_msg = send_alone
 
     def _count_release(self, event: Any) -> None:
         self.released += 1
@@ -105,14 +117,12 @@ class HostileArchive:
     def _act(self, event: Any) -> tuple[int, None]:
         status = self._suffer(event, self._action_status)
         if status == 0 and self._report_on_same:
-            information = event.action_information
-            for _ in range(self._report_on_same):
-                threading.Thread(target=self._report, args=(event.assoc, information)).start()
+            threading.Thread(target=self._report, args=(event.assoc, event.action_information)).start()
         return status, None
 
     def _report(self, association: Any, information: Dataset) -> None:
-        """Says of every object whether it is here."""
-        time.sleep(0.05)  # after the answer to the request
+        """Says of every object whether it is here, without waiting for the answer: other requests come meanwhile."""
+        time.sleep(0.02)  # after the answer to the request
         report = Dataset()
         report.TransactionUID = information.TransactionUID
         report.ReferencedSOPSequence, report.FailedSOPSequence = DicomSequence(), DicomSequence()
@@ -122,7 +132,24 @@ class HostileArchive:
             else:
                 item.FailureReason = 0x0112
                 report.FailedSOPSequence.append(item)
-        self.report_statuses.append(send_report(association, report))
+        context = next(
+            one for one in association.accepted_contexts if one.abstract_syntax == StorageCommitmentPushModel
+        )
+        syntax = context.transfer_syntax[0]
+        encoded = encode(report, syntax.is_implicit_VR, syntax.is_little_endian)
+        assert encoded is not None
+        for number in range(self._report_on_same):
+            request = N_EVENT_REPORT()
+            request.MessageID = 1000 + number
+            request.AffectedSOPClassUID = StorageCommitmentPushModel
+            request.AffectedSOPInstanceUID = StorageCommitmentPushModelInstance
+            request.EventTypeID = 2 if report.FailedSOPSequence else 1
+            request.EventInformation = BytesIO(encoded)
+            association.dimse.send_msg(request, context.context_id)
+
+    def _note_answer(self, event: Any) -> None:
+        if isinstance(event.message, N_EVENT_REPORT_RSP):
+            self.report_statuses.append(event.message.command_set.Status)
 
 
 def send_report(association: Any, information: Dataset, event_type: int | None = None) -> int | None:
