@@ -22,7 +22,8 @@ from deeplesion_miner.errors import ConfigError
 if TYPE_CHECKING:
     from dicom_io.delivery import Tally
     from dicom_io.destination import WireSettings
-    from dicom_io.outbox import Outbox, Parcel
+    from dicom_io.outbox import Outbox
+from dicom_io.outbox_rows import Parcel
 
 EXAMPLE = """
 mine send results/ --to PACS@pacs.example.org:104             # queue files and deliver them

@@ -18,7 +18,8 @@ from typing import Protocol
 from deeplesion_miner.errors import ArchiveError
 from dicom_io.delivery_rules import Event, Happening, State, identity_refusal, of_answer
 from dicom_io.object_file import ObjectFile
-from dicom_io.outbox import Outbox, Parcel
+from dicom_io.outbox import Outbox
+from dicom_io.outbox_rows import Parcel
 from dicom_io.proof import Inquiry, prove
 from dicom_io.store_status import StoreAnswer
 
@@ -70,8 +71,9 @@ class Pace:
     batch: int = 200
     """Objects claimed at one time."""
     record_every: int = 50
-    """Answers recorded in one transaction: so many questions a kill may cost, no object."""
-    record_within_s: float = 1.0
+    """Objects that are sent between two records: so many questions a kill may cost, no object."""
+    bytes_at_once: int = 64_000_000
+    """Objects in memory at one time, unless it is a single larger one."""
     patience_s: float = 30.0
     """A run that is not told to wait ends when nothing has moved for so long."""
     report_within_s: float = 3600.0
@@ -174,8 +176,7 @@ class Delivery:
         try:
             job(claimed)
         except BaseException:
-            # Conservative: whatever ended us, an object may have gone out.
-            self._outbox.release(claimed, maybe_there=work == "send")
+            self._outbox.release(claimed)
             raise
         return True
 
@@ -240,41 +241,50 @@ class Delivery:
         return listed
 
     def _send(self, parcels: Sequence[Parcel]) -> None:
-        """Sends over one association; what was answered is recorded, whatever ends it."""
-        unanswered: dict[str, Parcel] = {}
-        files: list[ObjectFile] = []
+        """Sends some at a time over one association."""
+        for some in self._some_at_a_time(parcels):
+            files = {}
+            for one in some:
+                content = self._outbox.content(one)
+                if content is None:
+                    self._record([(one, Happening(Event.IMPOSSIBLE, "file_damaged"))])
+                else:
+                    files[one.sop_instance_uid] = _object_file(one, content)
+            going = {one.sop_instance_uid: one for one in some if one.sop_instance_uid in files}
+            if going:
+                self._outbox.going_out(going.values())
+                self._send_some(going, list(files.values()))
+
+    def _some_at_a_time(self, parcels: Sequence[Parcel]) -> Iterator[Sequence[Parcel]]:
+        """As many as are recorded together and fit into memory."""
+        some: list[Parcel] = []
         for one in parcels:
-            content = self._outbox.content(one)
-            if content is None:
-                self._record([(one, Happening(Event.IMPOSSIBLE, "file_damaged"))])
-                continue
-            unanswered[one.sop_instance_uid] = one
-            files.append(_object_file(one, content))
-        if not files:
-            return
+            together_bytes = sum(parcel.size_bytes for parcel in some) + one.size_bytes
+            if some and (len(some) >= self._pace.record_every or together_bytes > self._pace.bytes_at_once):
+                yield some
+                some = []
+            some.append(one)
+        if some:
+            yield some
+
+    def _send_some(self, unanswered: dict[str, Parcel], files: Sequence[ObjectFile]) -> None:
+        """Sends; what was answered is recorded, whatever ends it."""
         answered: list[tuple[Parcel, Happening]] = []
-        recorded_s = self._clock()
         try:
             for answer in self._wire.sender.send(files):
                 self._reached = True
                 answered.append((unanswered.pop(answer.sop_instance_uid), of_answer(answer)))
-                now_s = self._clock()
-                if len(answered) >= self._pace.record_every or now_s - recorded_s >= self._pace.record_within_s:
-                    self._record(answered)
-                    answered, recorded_s = [], now_s
         except ArchiveError as error:
-            self._record(answered)
-            answered = []
             self._lost(list(unanswered.values()), str(error))
             raise
-        self._record(answered)
+        finally:
+            self._record(answered)
         self._record([(one, Happening(Event.AGAIN, "no_answer")) for one in unanswered.values()])
 
     def _lost(self, unanswered: Sequence[Parcel], text: str) -> None:
         """Any of them may be there. Where the archive was reached just now, it may have stumbled over the first."""
-        stumbled = unanswered[: int(self._reached)]
-        self._record([(one, Happening(Event.AGAIN, "lost", text)) for one in stumbled])
-        self._outbox.release(unanswered[len(stumbled) :], maybe_there=True)
+        if self._reached:
+            self._record([(one, Happening(Event.AGAIN, "lost", text)) for one in unanswered[:1]])
 
     # --- confirming ----------------------------------------------------------------------------------
 

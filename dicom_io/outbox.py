@@ -10,9 +10,9 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, astuple, fields
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 from dicom_io.delivery_rules import (
     DELIVERED,
@@ -29,34 +29,10 @@ from dicom_io.emit import EmittedObject
 from dicom_io.outbox_contents import Contents
 from dicom_io.outbox_file import OutboxFile
 from dicom_io.outbox_owners import Owner, ended, known
+from dicom_io.outbox_rows import PARCEL, STANDING, Parcel, column, marks, parcel, standing
 
-_PARCEL = (
-    "number, destination, sop_instance_uid, sop_class_uid, transfer_syntax_uid, series_instance_uid,"
-    " study_instance_uid, patient_id, kind, sha256, size_bytes, file_kept"
-)
-_STANDING = ", ".join(item.name for item in fields(Standing))
 _MANY = 500
 """UIDs or numbers in one statement; SQLite's limit is larger."""
-
-
-@dataclass(frozen=True)
-class Parcel:
-    """An object of the outbox: what is to go where, and how it stands."""
-
-    number: int
-    destination: str
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    patient_id: str
-    kind: str
-    sha256: str
-    """Of the whole file, hex."""
-    size_bytes: int
-    file_kept: bool
-    standing: Standing
 
 
 class Outbox:
@@ -125,13 +101,13 @@ class Outbox:
             **asdict(Standing()),
         }
         database.execute(
-            f"INSERT INTO object ({', '.join(values)}) VALUES ({_marks(values)})"
+            f"INSERT INTO object ({', '.join(values)}) VALUES ({marks(values)})"
             " ON CONFLICT (destination, sop_instance_uid) DO NOTHING",
-            [_column(value) for value in values.values()],
+            [column(value) for value in values.values()],
         )
         kept, file_kept, state = database.execute(
             "SELECT sha256, file_kept, state FROM object WHERE destination = ? AND sop_instance_uid = ?",
-            (_column(destination), one.sop_instance_uid),
+            (column(destination), one.sop_instance_uid),
         ).fetchone()
         if kept != sha256 or not file_kept:
             self._remove_unused(database, sha256)
@@ -140,27 +116,47 @@ class Outbox:
             self._contents.put([(sha256, one.encoded)])
         return str(state)
 
+    def known(self, digests: Collection[str], destination: str) -> Mapping[str, tuple[str, str]]:
+        """Of files by the sha256 of their bytes: SOP Instance UID and state of those that need no second putting in."""
+        found: dict[str, tuple[str, str]] = {}
+        wanted = list(digests)
+        for start in range(0, len(wanted), _MANY):
+            some = wanted[start : start + _MANY]
+            rows = self._file.rows(
+                "SELECT sha256, sop_instance_uid, state FROM object WHERE destination = ? AND reason <> 'file_damaged'"
+                f" AND sha256 IN ({marks(some)})",
+                column(destination),
+                *some,
+            )
+            found.update((sha256, (uid, state)) for sha256, uid, state in rows)
+        return found
+
     # --- working on it -------------------------------------------------------------------------------
 
     def claim(self, destination: str, work: Literal["send", "confirm"], now_s: float, limit: int) -> tuple[Parcel, ...]:
         """At most `limit` objects that are due, now this process's own: to be sent, or to be confirmed.
 
-        They are together by study. What is claimed to be sent counts from now on as possibly under way.
+        They are together by study.
         """
         states = (State.QUEUED, State.FAILED) if work == "send" else (State.SENT,)
         self.take_back()
         with self._file.transaction() as database:
             found = database.execute(
-                f"SELECT {_PARCEL}, {_STANDING} FROM object WHERE destination = ? AND owner = ''"
-                f" AND state IN ({_marks(states)}) AND due_s <= ? ORDER BY study_instance_uid, number LIMIT ?",
-                (_column(destination), *states, now_s, limit),
+                f"SELECT {PARCEL}, {STANDING} FROM object WHERE destination = ? AND owner = ''"
+                f" AND state IN ({marks(states)}) AND due_s <= ? ORDER BY study_instance_uid, number LIMIT ?",
+                (column(destination), *states, now_s, limit),
             ).fetchall()
-            parcels = tuple(_parcel(row) for row in found)
+            parcels = tuple(parcel(row) for row in found)
             database.executemany(
-                "UPDATE object SET owner = ?, maybe_there = max(maybe_there, ?) WHERE number = ?",
-                ((self._owner.name, int(work == "send"), one.number) for one in parcels),
+                "UPDATE object SET owner = ? WHERE number = ?", ((self._owner.name, one.number) for one in parcels)
             )
         return parcels
+
+    def going_out(self, parcels: Iterable[Parcel]) -> None:
+        """Notes, before their bytes go out, that from now on the archive may have these objects."""
+        with self._file.transaction() as database:
+            numbers = ((one.number,) for one in parcels)
+            database.executemany("UPDATE object SET maybe_there = 1 WHERE number = ?", numbers)
 
     def content(self, parcel: Parcel) -> bytes | None:
         """The object's file; None where our copy is gone or damaged."""
@@ -177,13 +173,11 @@ class Outbox:
                 parcel.number: self._happen(database, parcel.number, happening, now_s) for parcel, happening in happened
             }
 
-    def release(self, parcels: Iterable[Parcel], maybe_there: bool = False) -> None:
-        """Gives back claimed objects to which nothing happened, or of which that is not known (`maybe_there`)."""
+    def release(self, parcels: Iterable[Parcel]) -> None:
+        """Gives back claimed objects of which nothing new is known."""
         with self._file.transaction() as database:
-            database.executemany(
-                "UPDATE object SET owner = '', maybe_there = ? WHERE number = ? AND owner = ?",
-                ((int(maybe_there or one.standing.maybe_there), one.number, self._owner.name) for one in parcels),
-            )
+            numbers = ((one.number, self._owner.name) for one in parcels)
+            database.executemany("UPDATE object SET owner = '' WHERE number = ? AND owner = ?", numbers)
 
     def take_back(self) -> int:
         """Frees what processes had claimed that have ended since; how many objects."""
@@ -204,7 +198,7 @@ class Outbox:
 
         After `report_due_s` they are due for confirmation again.
         """
-        destination = _column(parcels[0].destination)
+        destination = column(parcels[0].destination)
         with self._file.transaction() as database:
             database.execute(
                 "INSERT INTO commitment VALUES (?, ?, ?, ?, NULL)", (transaction_uid, destination, len(parcels), now_s)
@@ -253,10 +247,10 @@ class Outbox:
         """Number and last transaction of objects, by SOP Instance UID."""
         found: dict[str, tuple[int, str]] = {}
         for start in range(0, len(uids), _MANY):
-            some = [_column(uid) for uid in uids[start : start + _MANY]]
+            some = [column(uid) for uid in uids[start : start + _MANY]]
             rows = database.execute(
                 "SELECT sop_instance_uid, number, transaction_uid FROM object"
-                f" WHERE destination = ? AND sop_instance_uid IN ({_marks(some)})",
+                f" WHERE destination = ? AND sop_instance_uid IN ({marks(some)})",
                 (destination, *some),
             )
             found.update((uid, (number, transaction_uid)) for uid, number, transaction_uid in rows)
@@ -276,18 +270,18 @@ class Outbox:
     def parcels(self, destination: str | None = None, states: Collection[State] = tuple(State)) -> tuple[Parcel, ...]:
         """Objects in these states, in the order in which they were queued."""
         rows = self._file.rows(
-            f"SELECT {_PARCEL}, {_STANDING} FROM object WHERE state IN ({_marks(states)})"
+            f"SELECT {PARCEL}, {STANDING} FROM object WHERE state IN ({marks(states)})"
             " AND (? IS NULL OR destination = ?) ORDER BY number",
             *states,
-            *[None if destination is None else _column(destination)] * 2,
+            *[None if destination is None else column(destination)] * 2,
         )
-        return tuple(_parcel(row) for row in rows)
+        return tuple(parcel(row) for row in rows)
 
     def pending(self, destination: str) -> int:
         """How many objects still have something to be done."""
         ((count,),) = self._file.rows(
-            f"SELECT count(*) FROM object WHERE destination = ? AND state IN ({_marks(OPEN)})",
-            _column(destination),
+            f"SELECT count(*) FROM object WHERE destination = ? AND state IN ({marks(OPEN)})",
+            column(destination),
             *OPEN,
         )
         return int(count)
@@ -295,8 +289,8 @@ class Outbox:
     def next_due_s(self, destination: str) -> float | None:
         """When the next object is due that nobody works on; None where there is none."""
         ((due_s,),) = self._file.rows(
-            f"SELECT min(due_s) FROM object WHERE destination = ? AND owner = '' AND state IN ({_marks(OPEN)})",
-            _column(destination),
+            f"SELECT min(due_s) FROM object WHERE destination = ? AND owner = '' AND state IN ({marks(OPEN)})",
+            column(destination),
             *OPEN,
         )
         return None if due_s is None else float(due_s)
@@ -307,7 +301,7 @@ class Outbox:
             return database.execute(
                 "UPDATE object SET state = 'queued', attempts = 0, refusals = 0, due_s = 0, settled_s = NULL"
                 " WHERE state = 'dead' AND file_kept = 1 AND (? IS NULL OR destination = ?)",
-                [None if destination is None else _column(destination)] * 2,
+                [None if destination is None else column(destination)] * 2,
             ).rowcount
 
     def forget_delivered(self) -> tuple[int, int]:
@@ -320,7 +314,7 @@ class Outbox:
                 sha256
                 for (sha256,) in database.execute(
                     "SELECT sha256 FROM object WHERE file_kept = 1 GROUP BY sha256"
-                    f" HAVING sum(state NOT IN ({_marks(DELIVERED)})) = 0",
+                    f" HAVING sum(state NOT IN ({marks(DELIVERED)})) = 0",
                     tuple(DELIVERED),
                 )
             ]
@@ -336,16 +330,16 @@ class Outbox:
     ) -> Standing:
         """One event on the object as it stands now: a report may have come while it was being worked on."""
         row = database.execute(
-            f"SELECT sop_instance_uid, owner, {_STANDING} FROM object WHERE number = ?", (number,)
+            f"SELECT sop_instance_uid, owner, {STANDING} FROM object WHERE number = ?", (number,)
         ).fetchone()
         uid, owner = row[:2]
-        before = _standing(row[2:])
+        before = standing(row[2:])
         now = after(before, happening, self.policy, now_s, uid)
         owner = owner if keep_owner else ""
         assignments = ", ".join(f"{item.name} = ?" for item in fields(Standing))
         database.execute(
             f"UPDATE object SET {assignments}, owner = ? WHERE number = ?",
-            (*(_column(one) for one in astuple(now)), owner, number),
+            (*(column(one) for one in astuple(now)), owner, number),
         )
         return now
 
@@ -353,25 +347,3 @@ class Outbox:
         """Deletes a file that no row refers to."""
         if database.execute("SELECT 1 FROM object WHERE sha256 = ? AND file_kept", (sha256,)).fetchone() is None:
             self._contents.remove(sha256)
-
-
-def _parcel(row: Sequence[Any]) -> Parcel:
-    names = [item.name for item in fields(Parcel)][:-1]
-    named = dict(zip(names, row, strict=False))
-    return Parcel(**{**named, "file_kept": bool(named["file_kept"])}, standing=_standing(row[len(names) :]))
-
-
-def _standing(values: Sequence[Any]) -> Standing:
-    named = dict(zip((item.name for item in fields(Standing)), values, strict=True))
-    return Standing(**{**named, "state": State(named["state"]), "maybe_there": bool(named["maybe_there"])})
-
-
-def _marks(values: Collection[object]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def _column(value: Any) -> Any:
-    """A value as SQLite takes it: lone surrogates of broken text are escaped."""
-    if not isinstance(value, str):
-        return value
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")

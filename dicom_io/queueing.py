@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from dicom_io.outbox import Outbox
 from dicom_io.store import normal_uid
 
 _AT_ONCE = 200
-"""Objects in memory at one time."""
+_BYTES_AT_ONCE = 128_000_000
+"""Objects in memory at one time, by number and by size."""
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -33,24 +35,35 @@ class Queued:
 def queue_files(outbox: Outbox, paths: Iterable[Path], destination: str, now_s: float) -> Iterator[Queued | Unreadable]:
     """Queues every file, those in folders too; what is no object that can be sent is told and left out.
 
-    Raises OSError where a named file cannot be opened.
+    What was queued before is recognised without a look inside, so that an interrupted queueing soon goes on. Raises
+    OSError where a named file cannot be opened.
     """
-    batch: dict[Path, EmittedObject] = {}
+    batch: dict[Path, bytes] = {}
     for path in _files(paths):
-        found = read_object(path)
+        batch[path] = path.read_bytes()
+        if len(batch) >= _AT_ONCE or sum(map(len, batch.values())) >= _BYTES_AT_ONCE:
+            yield from _queue(outbox, batch, destination, now_s)
+            batch = {}
+    yield from _queue(outbox, batch, destination, now_s)
+
+
+def _queue(
+    outbox: Outbox, batch: Mapping[Path, bytes], destination: str, now_s: float
+) -> Iterator[Queued | Unreadable]:
+    digests = {path: hashlib.sha256(encoded).hexdigest() for path, encoded in batch.items()}
+    known = outbox.known(set(digests.values()), destination)
+    fresh: dict[Path, EmittedObject] = {}
+    for path, encoded in batch.items():
+        if digests[path] in known:
+            yield Queued(path, *known[digests[path]])
+            continue
+        found = read_object(encoded, str(path))
         if isinstance(found, Unreadable):
             yield found
-            continue
-        batch[path] = found
-        if len(batch) >= _AT_ONCE:
-            yield from _put(outbox, batch, destination, now_s)
-            batch = {}
-    yield from _put(outbox, batch, destination, now_s)
-
-
-def _put(outbox: Outbox, batch: dict[Path, EmittedObject], destination: str, now_s: float) -> Iterator[Queued]:
-    states = outbox.put(batch.values(), destination, now_s)
-    for path, one in batch.items():
+        else:
+            fresh[path] = found
+    states = outbox.put(fresh.values(), destination, now_s)
+    for path, one in fresh.items():
         yield Queued(path, one.sop_instance_uid, states[one.sop_instance_uid])
 
 
@@ -62,25 +75,24 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def read_object(path: Path) -> EmittedObject | Unreadable:
-    """The object of a PS3.10 file; its kind is its Modality."""
-    encoded = path.read_bytes()
-    dataset = part10.read(encoded, pixels=False, source=str(path))
+def read_object(encoded: bytes, name: str) -> EmittedObject | Unreadable:
+    """The object of a PS3.10 file; its kind is its Modality, `name` is what an Unreadable calls it."""
+    dataset = part10.read(encoded, pixels=False, source=name)
     if isinstance(dataset, Unreadable):
         return dataset
     with quiet():
         uids = {keyword: normal_uid(text(dataset, keyword)) for keyword in _NEEDED}
         missing = [keyword for keyword, value in uids.items() if not value]
         if missing:
-            return Unreadable(str(path), "missing_attribute", detail=f"{missing[0]} is missing or empty")
+            return Unreadable(name, "missing_attribute", detail=f"{missing[0]} is missing or empty")
         patient_id, kind = text(dataset, "PatientID"), text(dataset, "Modality")
     try:
         file = ObjectFile.read(encoded)
     except ConfigError as error:
-        return Unreadable(str(path), "not_dicom", detail=str(error))
+        return Unreadable(name, "not_dicom", detail=str(error))
     if (file.sop_instance_uid, file.sop_class_uid) != (uids["SOPInstanceUID"], uids["SOPClassUID"]):
         detail = "file meta information and data set name different objects; write the file anew"
-        return Unreadable(str(path), "bad_value", detail=detail)
+        return Unreadable(name, "bad_value", detail=detail)
     return EmittedObject(
         kind=kind or "other",
         patient_id=patient_id,

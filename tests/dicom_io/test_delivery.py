@@ -221,7 +221,9 @@ def test_an_object_over_which_the_archive_stumbles_each_time_dies_and_holds_up_n
 
 def perhaps_sent(outbox: Outbox, destination: str) -> None:
     """As if a process had died with all of it under way."""
-    outbox.release(outbox.claim(destination, "send", 1.0, 99), maybe_there=True)
+    parcels = outbox.claim(destination, "send", 1.0, 99)
+    outbox.going_out(parcels)
+    outbox.release(parcels)
 
 
 def test_before_anything_is_sent_again_the_archive_is_asked_whether_it_has_it(folder: Path) -> None:

@@ -67,9 +67,9 @@ class Plan:
     seed: int
     planted: int = 10
     """Of each kind of `PLANTED`."""
-    archive_lives_s: tuple[float, float] = (8.0, 20.0)
+    archive_lives_s: tuple[float, float] = (10.0, 40.0)
     archive_rests_s: tuple[float, float] = (0.2, 3.0)
-    process_lives_s: tuple[float, float] = (2.0, 12.0)
+    process_lives_s: tuple[float, float] = (4.0, 30.0)
     processes: int = 2
     storm: Chances = STORM
     reports: Chances = REPORTS
