@@ -30,8 +30,8 @@ ECHO = str(Verification)
 UNCOMPRESSED = [str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian)]
 
 CT_CLASSES = sorted(schemas.load("sop_classes")["ct"])
-REPORT_CLASSES = sorted(schemas.load("dialects/objects")["content_tree"])
-"""Of objects other than images only those with a content tree are fetched."""
+REPORT_CLASSES = sorted((*schemas.load("dialects/objects")["content_tree"], str(uid.KeyObjectSelectionDocumentStorage)))
+"""Of objects other than images only those with a content tree are fetched; key objects may reject a report of ours."""
 OTHER_IMAGE_CLASSES = [
     str(uid.MRImageStorage),
     str(uid.EnhancedMRImageStorage),
