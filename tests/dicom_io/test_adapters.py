@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -9,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import viewer_adapters
-from pydicom import dcmread
+from pydicom import dcmread, uid
 from pydicom.dataset import Dataset
 
 from deeplesion_miner import geometry
-from deeplesion_miner.results import Author, ReportedLesion, Result, coded
-from deeplesion_miner.types import Box, ImagePlane, ImageRef, Segment
-from dicom_io.emit import EmitSettings, emit
+from deeplesion_miner.detection import PixelMask
+from deeplesion_miner.results import Author, ObjectRef, Prior, ReportedLesion, Result, coded
+from deeplesion_miner.types import Box, Code, ImagePlane, ImageRef, Segment
+from dicom_io.emit import KINDS, EmitSettings, emit
 from dicom_io.emit.source import SourceImages
 from dicom_io.lint import VERSIONS, Linted, StudyImages, check_before_sending, examine, examine_object
 from tests.dicom_io import little_objects
@@ -151,6 +153,55 @@ def test_our_reports_are_good_and_the_viewers_reader_finds_our_lines_and_labels(
         assert (stated["unit"], stated["widthUnit"]) == ("mm", "mm")
         for value, axis in ((stated["length"], long_axis), (stated["width"], short_axis)):
             assert float(value) == pytest.approx(axis.length_px * plane.row_spacing_mm, abs=0.01)
+
+
+def full(source: SourceImages) -> Result:
+    """A result with all that a lesion can have: prior, response, type, masks."""
+    before = ObjectRef("1.2.3", "1.2.4", "1.2.5", uid.ComprehensiveSRStorage)
+    mask = PixelMask(3, 3, np.ones((4, 4), np.bool_))
+    plain = result(source, ALGORITHM)
+    lesions = tuple(
+        replace(
+            one,
+            prior=Prior("20230101", 9.0, 6.0, before),
+            lesion_type=coded("finding", "lesion"),
+            masks=((one.image, mask),),
+        )
+        for one in plain.lesions
+    )
+    return replace(plain, lesions=lesions, response=Code("112042", "DCM", "Stable Disease"))
+
+
+def test_priors_and_responses_do_not_stand_in_the_way_of_editing(
+    images: list[Dataset], image_files: list[Path]
+) -> None:
+    source = SourceImages.read(image_files)
+    (written,) = emit(full(source), source, ["dicom-sr"]).objects
+    assert check_before_sending(written.encoded, StudyImages.read(image_files)) == ()
+    found = viewer_adapters.opened({"ours": dcmread(BytesIO(written.encoded))}, images)["ours"]
+    assert [one["label"] for one in found.measurements] == [label for label, *_ in LESIONS]
+
+
+OPENS = {
+    "dicom-sr": "editable",
+    "volume-sr": "text",
+    "dicom-seg": "overlay",
+    "rtstruct": "overlay",
+    "gsps": "fails",
+}
+"""What OHIF makes of our objects; presentation states are for other viewers."""
+
+
+def test_of_every_kind_that_we_write_it_is_known_what_the_viewer_does(image_files: list[Path]) -> None:
+    source = SourceImages.read(image_files)
+    foretold = {}
+    for one in emit(full(source), source, KINDS).objects:
+        linted = examine(one.encoded)
+        assert isinstance(linted, Linted)
+        if linted.outlooks:
+            (foretold[one.kind],) = {look.opens for look in linted.outlooks}
+        assert linted.is_good or one.kind == "gsps"
+    assert foretold == OPENS
 
 
 def test_our_report_of_volumes_is_shown_as_text(image_files: list[Path]) -> None:
