@@ -40,6 +40,10 @@ SETTINGS = ("run.work", "archive.method", "archive.calling_ae", "archive.move_po
               help="Where the images are, as files; may be repeated.")  # fmt: skip
 @click.option("--dataset", type=click.Path(path_type=Path), metavar="FOLDER",
               help="The dataset that PREDICTIONS were made on: they go home by the ledger in --work.")  # fmt: skip
+@click.option("--follow-up", "with_follow_up", is_flag=True,
+              help="In reports of what was mined, say what each lesion measured in the patient's earlier study (same"
+              " tracking UID, else same label), and how the lesions of the first study, as targets, respond by"
+              " RECIST 1.1.")  # fmt: skip
 @click.option("--study", "studies", multiple=True, metavar="UID", help="Only this StudyInstanceUID; may be repeated.")
 @click.option("--least-score", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Of predictions, what scores less is left out.")  # fmt: skip
@@ -56,6 +60,7 @@ def command(
     address: str,
     paths: tuple[Path, ...],
     dataset: Path | None,
+    with_follow_up: bool,
     studies: tuple[str, ...],
     least_score: float,
 ) -> Exit:
@@ -74,8 +79,10 @@ def command(
         raise ConfigError("the images are in --files or in --archive; name one")
     if dataset is not None and predictions is None:
         raise ConfigError("--dataset says where PREDICTIONS were made; name them")
+    if with_follow_up and predictions is not None:
+        raise ConfigError("--follow-up is for mined bookmarks: who drew them knows which lesion is which")
     settings = with_archive(configuration.settings, address)
-    results, refused = _results(settings, predictions, dataset, least_score)
+    results, refused = _results(settings, predictions, dataset, least_score, with_follow_up)
     wanted = [one for one in results if not studies or one.study_instance_uid in studies]
     if not wanted:
         notice("nothing matched: no study with a lesion to write")
@@ -85,11 +92,11 @@ def command(
 
 
 def _results(
-    settings: Settings, predictions: Path | None, dataset: Path | None, least_score: float
+    settings: Settings, predictions: Path | None, dataset: Path | None, least_score: float, with_follow_up: bool
 ) -> tuple[Sequence[Result], int]:
     """The results by study, and how many detections were refused to come home."""
     if predictions is None:
-        return _mined(settings), 0
+        return _mined(settings, with_follow_up), 0
     from models.predictions_table import read_predictions
 
     detections = [one for one in read_predictions(predictions) if one.score >= least_score]
@@ -103,17 +110,31 @@ def _results(
     return results_of(detections, datetime.fromtimestamp(predictions.stat().st_mtime, UTC)), refused
 
 
-def _mined(settings: Settings) -> tuple[Result, ...]:
+def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
     """Results of the bookmarks that mining kept, study by study."""
+    from deeplesion_miner.follow_up import TimedStudy, follow
     from deeplesion_miner.results import of_bookmarks
 
     results: list[Result] = []
+    timed: list[TimedStudy] = []
     with wiring.read_ledger(settings) as ledger:
         for outcome in ledger.outcomes():
             day = outcome.patient.study_date
             unread_at = datetime.strptime(day, "%Y%m%d") if len(day) == 8 and day.isdigit() else datetime.now(UTC)
-            results += of_bookmarks([one.kept for one in outcome.placed], unread_at)
-    return tuple(results)
+            kept = [one.kept for one in outcome.placed]
+            results += of_bookmarks(kept, unread_at)
+            patient = outcome.patient
+            timed += [
+                TimedStudy(
+                    patient.patient_id,
+                    reader,
+                    patient.study_date,
+                    patient.study_instance_uid,
+                    tuple(one for one in kept if one.bookmark.reader == reader),
+                )
+                for reader in sorted({one.bookmark.reader for one in kept})
+            ]
+    return tuple(map(follow(timed).told, results)) if with_follow_up else tuple(results)
 
 
 def _home(settings: Settings, dataset: Path, detections: Sequence[Detection]) -> tuple[list[Detection], int]:

@@ -54,6 +54,13 @@ def test_the_same_export_writes_the_same_bytes(mine: Mine, demo: Demo, tmp_path:
     assert written(tmp_path / "one") == written(tmp_path / "other") != {}
 
 
+def test_reports_tell_what_lesions_measured_before_where_asked(mine: Mine, demo: Demo, tmp_path: Path) -> None:
+    answer = export_mined(mine, demo, "--objects", "reports", "--follow-up")
+    assert answer.code == 0, answer.err
+    told = [path for path in (tmp_path / "reports").iterdir() if "Previous Finding" in str(pydicom.dcmread(path))]
+    assert len(told) == 3
+
+
 def test_predictions_of_a_study_become_reports_and_segmentations_in_it(mine: Mine, demo: Demo, tmp_path: Path) -> None:
     words = ("--files", demo.folder / "newcomer", "--least-score", "0.1", "--to", "dicom", "--objects", "objects")
     answer = mine("export", demo.folder / "predictions.parquet", *words, "--json")
