@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -73,11 +74,18 @@ def free_port() -> int:
 
 @contextmanager
 def orthanc(
-    folder: Path, *, web: bool = False, port: int = 0, move_port: int = 0, more: Mapping[str, object] | None = None
+    folder: Path,
+    *,
+    web: bool = False,
+    certificates: Path | None = None,
+    port: int = 0,
+    move_port: int = 0,
+    more: Mapping[str, object] | None = None,
 ) -> Iterator[Server]:
     """An Orthanc whose files lie in `folder`: empty, or what an earlier one left there.
 
-    `web` turns on REST and DICOMweb; ports of 0 take free ones; `more` are further settings of its configuration.
+    `web` turns on REST and DICOMweb; `certificates`, a folder as `make_certificates` fills it, has it speak TLS only,
+    to who shows a certificate; ports of 0 take free ones; `more` are further settings of its configuration.
     """
     if not Path(ORTHANC).exists():
         pytest.skip("Orthanc is not installed (apt-get install orthanc)")
@@ -98,16 +106,29 @@ def orthanc(
         "DicomPort": port,
         "UnknownSopClassAccepted": False,
         **{f"DicomAlwaysAllow{service}": True for service in ("Echo", "Store", "Find", "Get", "Move")},
-        "DicomModalities": {"miner": [CALLING_AE, LOOPBACK, move_port]},
+        "DicomModalities": {
+            "miner": {"AET": CALLING_AE, "Host": LOOPBACK, "Port": move_port, "UseDicomTls": certificates is not None}
+        },
         "OverwriteInstances": False,
         "StorageAccessOnFind": "Always",
+        **({} if certificates is None else _over_tls(certificates)),
         **(more or {}),
     }
     config = folder / "orthanc.json"
     config.write_text(json.dumps(settings))
     rest = f"http://{LOOPBACK}:{http_port}" if web else ""
-    with _running([ORTHANC, str(config)], folder, "ORTHANC", port):
+    with _running([ORTHANC, str(config)], folder, "ORTHANC", port, certificates):
         yield Server("orthanc", f"ORTHANC@{LOOPBACK}:{port}", move_port, rest and f"{rest}/dicom-web", rest)
+
+
+def _over_tls(certificates: Path) -> dict[str, object]:
+    return {
+        "DicomTlsEnabled": True,
+        "DicomTlsCertificate": str(certificates / "server.crt"),
+        "DicomTlsPrivateKey": str(certificates / "server.key"),
+        "DicomTlsTrustedCertificates": str(certificates / "ca.crt"),
+        "DicomTlsRemoteCertificateRequired": True,
+    }
 
 
 @contextmanager
@@ -164,14 +185,16 @@ def orthanc_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @contextmanager
-def _running(command: list[str], folder: Path, title: str, port: int) -> Iterator[None]:
+def _running(
+    command: list[str], folder: Path, title: str, port: int, certificates: Path | None = None
+) -> Iterator[None]:
     """The server process, from its first C-ECHO answer to its end."""
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "TCP_NODELAY": "1"}
         )
     try:
-        _wait_for_echo(process, folder, title, port)
+        _wait_for_echo(process, folder, title, port, certificates)
         yield
     finally:
         process.terminate()
@@ -182,15 +205,22 @@ def _running(command: list[str], folder: Path, title: str, port: int) -> Iterato
             process.wait()
 
 
-def _wait_for_echo(process: subprocess.Popen[bytes], folder: Path, title: str, port: int) -> None:
+def _wait_for_echo(
+    process: subprocess.Popen[bytes], folder: Path, title: str, port: int, certificates: Path | None
+) -> None:
     entity = AE(ae_title=CALLING_AE)
     entity.add_requested_context(_ECHO)
     entity.connection_timeout = 2
+    tls_args = None
+    if certificates is not None:
+        context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
+        context.load_cert_chain(str(certificates / "client.crt"), str(certificates / "client.key"))
+        tls_args = (context, LOOPBACK)
     deadline_s = time.monotonic() + 30
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             break
-        association = entity.associate(LOOPBACK, port, ae_title=title)
+        association = entity.associate(LOOPBACK, port, ae_title=title, tls_args=tls_args)
         if association.is_established:
             association.release()
             return

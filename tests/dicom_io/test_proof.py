@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from little_objects import ROOT, ct, ct_series_uid, ct_uid, pr, sr, study_objects, study_uid, write
+from placed import Place, place
 from pydicom import dcmread, dcmwrite, uid
 from pydicom.dataset import Dataset
 from servers import Server
@@ -33,17 +34,6 @@ from dicom_io.web_inquiry import QidoInquiry, WadoFetch
 EXPLICIT = str(uid.ExplicitVRLittleEndian)
 IMPLICIT, DEFLATED = str(uid.ImplicitVRLittleEndian), str(uid.DeflatedExplicitVRLittleEndian)
 SHORT = Limits(connect_s=2.0, negotiate_s=2.0, idle_s=1.0, total_s=10.0)
-
-
-@dataclass(frozen=True)
-class Place:
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-
-
-def place(dataset: Dataset) -> Place:
-    return Place(dataset.StudyInstanceUID, dataset.SeriesInstanceUID, dataset.SOPInstanceUID)
 
 
 def encoded(dataset: Dataset, transfer_syntax: str = EXPLICIT) -> bytes:
