@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from deeplesion_miner.types import Code
 from dicom_io.attributes import first, integer, text
@@ -24,7 +25,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """A measurement group as the viewer takes it apart: its items, in their order."""
+    """A measurement group as the viewer takes it apart: its items, in their order. What is derived is derived once."""
 
     tree: ContentTree
     item: Item
@@ -36,17 +37,17 @@ class Group:
         """The group that this item is the container of."""
         return cls(tree, item, tree.path(item), children(tree, item))
 
-    @property
+    @cached_property
     def numbers(self) -> tuple[Item, ...]:
         """Its NUM items."""
         return tuple(one for one in self.children if one.value_type == "NUM")
 
-    @property
+    @cached_property
     def regions(self) -> tuple[Item, ...]:
         """Coordinates that stand in the group itself (TID 1410), not below a NUM."""
         return tuple(one for one in drawn_below(self.tree, self.item) if not is_private(one))
 
-    @property
+    @cached_property
     def geometry(self) -> Item | None:
         """The coordinates by which the viewer places the group; None where it has none."""
         if self.regions:
@@ -58,19 +59,19 @@ class Group:
         """The first item with the code value of that concept of the table."""
         return next((one for one in self.children if one.name is not None and one.name.value == concept(name)), None)
 
-    @property
+    @cached_property
     def identifier(self) -> str:
         """Its Tracking Identifier; '' where there is none."""
         item = self.named("tracking_identifier")
         return "" if item is None else text(item.dataset, "TextValue")
 
-    @property
+    @cached_property
     def uid(self) -> str:
         """Its Tracking Unique Identifier; '' where there is none."""
         item = self.named("tracking_uid")
         return "" if item is None else text(item.dataset, "UID")
 
-    @property
+    @cached_property
     def tool(self) -> str:
         """The viewer's tool that its Tracking Identifier names, or ''."""
         return tool_of(self.identifier)
