@@ -6,7 +6,7 @@ Chromium without a window, driven by Playwright; selectors hold for OHIF 3.11.1 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ FLAGS = [
 WINDOW = {"width": 1400, "height": 850}
 PATIENCE_MS = 60_000
 """For the page: a loaded machine takes 16 s."""
-QUESTION_MS = 20_000
+QUESTION_MS = 60_000
 """For the viewer's question after a double click, and for what follows its answer."""
 SETTLING_MS = 1000
 """Lets the tools draw and recompute their values: nothing in the page tells when they have."""
@@ -41,15 +41,18 @@ SETTLING_MS = 1000
 # else a tour of eleven steps covers the page
 _NO_TOUR = "localStorage.setItem('shownTours', JSON.stringify(['basicViewerTour']))"
 _DISPLAY_SETS = """() => services.displaySetService.getActiveDisplaySets().map(d => ({
-  uid: d.displaySetInstanceUID, modality: d.Modality, series: d.SeriesInstanceUID, sop: d.SOPInstanceUID ?? null,
-  hydrated: d.isHydrated ?? null}))"""
+  uid: d.displaySetInstanceUID, modality: d.Modality, series: d.SeriesInstanceUID,
+  unsupported: d.unsupported ?? false}))"""
 _MEASUREMENTS = """() => services.measurementService.getMeasurements().map(m => ({
   uid: m.uid, tool: m.toolName, label: m.label ?? '', shown: m.displayText?.primary ?? [],
   finding: m.finding?.text ?? '', sites: (m.findingSites || []).map(s => s.text),
-  points: m.points.map(p => Array.from(p)), sop: m.SOPInstanceUID, values: Object.values(m.data || {})[0] ?? {}}))"""
+  points: (m.points ?? []).map(p => Array.from(p)), sop: m.SOPInstanceUID}))"""
 _SEGMENTATIONS = """() => services.segmentationService.getSegmentations().flatMap(s =>
   Object.values(s.segments).filter(Boolean).map(g => ({
     segmentation: s.label, label: g.label, as: Object.keys(s.representationData || {})})))"""
+# the viewer asks, or shows a report as text
+_ANSWERED = """() => document.querySelector('[data-cy=yes-hydrate-btn]')
+  || /Measurement (Report|Group)/.test(document.body.innerText)"""
 _VIEWPORT = "cornerstone.getRenderingEngines()[0].getViewports().find(v => v.getCurrentImageId?.())"
 _ROWS = """() => [...document.querySelectorAll('[data-cy=data-row]')]
   .map(e => (e.parentElement.innerText || '').split('\\n').filter(Boolean))"""
@@ -64,6 +67,11 @@ _COLOURED = """() => {
     if (Math.max(rgba[i], rgba[i+1], rgba[i+2]) - Math.min(rgba[i], rgba[i+1], rgba[i+2]) > 30)
       found.push([(i / 4) % width / ratio, Math.floor(i / 4 / width) / ratio]);
   return found;
+}"""
+_OUTLINES = """() => {
+  const box = document.querySelector('.svg-layer').getBoundingClientRect();
+  return [...document.querySelectorAll('.svg-layer path')].map(e => e.getAttribute('d').match(/-?[\\d.]+/g).map(Number))
+    .map(n => n.flatMap((x, i) => i % 2 ? [] : [[box.left + x, box.top + n[i + 1]]]));
 }"""
 _SHAPES = """() => [...document.querySelectorAll('.svg-layer line, .svg-layer path, .svg-layer polyline')].length"""
 
@@ -82,8 +90,6 @@ class Measured:
     points_mm: tuple[Vector, ...]
     """LPS. Of a cross: both ends of the long axis, both ends of the short one."""
     sop_instance_uid: str
-    values: Mapping[str, Any]
-    """What the viewer computed from the points."""
 
 
 class Viewer:
@@ -117,14 +123,15 @@ class Viewer:
         (target,) = [one for one in self.page.evaluate(_DISPLAY_SETS) if one["series"] == series_instance_uid]
         self.page.locator(f"[id='thumbnail-{target['uid']}']").dblclick()
         yes = self.page.locator("[data-cy=yes-hydrate-btn]").first
-        if not self._comes(yes):
+        if not self._comes_true(_ANSWERED, QUESTION_MS) or not yes.count():
             return ""
         question: str = self.page.locator("[data-cy=viewport-notification]").first.inner_text().splitlines()[0]
         yes.click()
         yes.wait_for(state="detached", timeout=QUESTION_MS)
         self._comes_true(
             "() => services.measurementService.getMeasurements().length"
-            " + services.segmentationService.getSegmentations().length"
+            " + services.segmentationService.getSegmentations().length",
+            QUESTION_MS / 4,
         )
         self.page.wait_for_timeout(SETTLING_MS)
         return question
@@ -141,7 +148,6 @@ class Viewer:
                 sites=tuple(one["sites"]),
                 points_mm=tuple(tuple(point) for point in one["points"]),
                 sop_instance_uid=one["sop"],
-                values=one["values"],
             )
             for one in self.page.evaluate(_MEASUREMENTS)
         ]
@@ -193,6 +199,20 @@ class Viewer:
         """How many lines and outlines are drawn over the image."""
         found: int = self.page.evaluate(_SHAPES)
         return found
+
+    def outlines(self) -> list[list[tuple[float, float]]]:
+        """Window positions of the corners of each outline that is drawn over the image, rounded to a tenth."""
+        return [[(x, y) for x, y in one] for one in self.page.evaluate(_OUTLINES)]
+
+    def text(self) -> str:
+        """What a person reads in the viewport, where it shows a report as text."""
+        found: str = self.page.evaluate("() => document.body.innerText")
+        return found
+
+    def unsupported(self, series_instance_uid: str) -> bool:
+        """True where the viewer lists the series with a warning sign: it cannot show it."""
+        (target,) = [one for one in self.page.evaluate(_DISPLAY_SETS) if one["series"] == series_instance_uid]
+        return bool(target["unsupported"])
 
     def drag(self, start: tuple[float, float], end: tuple[float, float]) -> None:
         """Presses the mouse at a window position, moves it in steps and lets go."""
@@ -266,16 +286,9 @@ class Viewer:
         """A screenshot as PNG."""
         self.page.screenshot(path=path)
 
-    def _comes(self, locator: Any) -> bool:
+    def _comes_true(self, expression: str, within_ms: float) -> bool:
         try:
-            locator.wait_for(timeout=QUESTION_MS)
-        except self._timeout():
-            return False
-        return True
-
-    def _comes_true(self, expression: str) -> bool:
-        try:
-            self.page.wait_for_function(expression, timeout=QUESTION_MS / 4)
+            self.page.wait_for_function(expression, timeout=within_ms)
         except self._timeout():
             return False
         return True

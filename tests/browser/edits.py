@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
+from pathlib import Path
 
 from pydicom import dcmread
 
@@ -100,8 +101,11 @@ EDITS: Mapping[str, Callable[[Viewer], Verdicts]] = {
 """By name; each works on a report that was just loaded and says what it did, lesions that it names not being kept."""
 
 
-def edit(name: str, viewer: Viewer, archive: WebArchive, ours: EmittedObject) -> Edited:
-    """Our report alone in its study, opened, edited and saved; it stays in the archive with the saved one."""
+def edit(name: str, viewer: Viewer, archive: WebArchive, ours: EmittedObject, picture: Path | None = None) -> Edited:
+    """Our report alone in its study, opened, edited and saved; it stays in the archive with the saved one.
+
+    `picture` is where a screenshot goes, taken before saving on the first lesion's slice.
+    """
     study = ours.study_instance_uid
     archive.forget(study, "SR")
     archive.put([ours.encoded])
@@ -110,6 +114,9 @@ def edit(name: str, viewer: Viewer, archive: WebArchive, ours: EmittedObject) ->
     labels = [one.label for one in viewer.measurements()]
     done = EDITS[name](viewer)
     held = tuple(viewer.measurements())
+    if picture is not None:
+        viewer.show(held[0].sop_instance_uid)
+        viewer.picture(picture)
     viewer.save()
     (saved,) = (body for uid, body in archive.reports(study).items() if uid != ours.sop_instance_uid)
     reading = read_object(dcmread(BytesIO(saved)), name)

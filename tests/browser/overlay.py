@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplesion_miner.geometry import to_patient_mm
-from deeplesion_miner.types import ImagePlane, ImageRef
+from deeplesion_miner.types import ImagePlane, ImageRef, Point
 from tests.browser.driver import Viewer
 from tests.browser.phantom import Case
 
@@ -65,6 +65,44 @@ def overlap(coloured: Sequence[tuple[float, float]], screen: Screen, mask: NDArr
 def masks_overlap(viewer: Viewer, case: Case, image: ImageRef) -> float:
     """The same for all masks of a result on the slice that is shown."""
     plane = case.plane(image.sop_instance_uid)
+    return overlap(viewer.coloured(), Screen.of(viewer, plane), masks_on(case, image))
+
+
+def masks_on(case: Case, image: ImageRef) -> NDArray[np.bool_]:
+    """(rows, columns): all masks of a result on one slice together."""
+    plane = case.plane(image.sop_instance_uid)
     masks = [mask for lesion in case.result.lesions for ref, mask in lesion.masks if ref == image]
-    together = np.any([mask.on_plane(plane.rows, plane.columns) for mask in masks], axis=0)
-    return overlap(viewer.coloured(), Screen.of(viewer, plane), together)
+    return np.asarray(np.any([mask.on_plane(plane.rows, plane.columns) for mask in masks], axis=0))
+
+
+def outlines_overlap(viewer: Viewer, case: Case, image: ImageRef) -> tuple[float, float]:
+    """Dice coefficient of all masks on the shown slice with what the drawn outlines enclose, by pixel centres.
+
+    The second number is the largest distance of an outline's corner from the pixel edges that it should lie on, in
+    pixels; nan where nothing is drawn.
+    """
+    plane = case.plane(image.sop_instance_uid)
+    screen = Screen.of(viewer, plane)
+    enclosed = np.zeros((plane.rows, plane.columns), np.bool_)
+    apart = [np.nan]
+    for one in viewer.outlines():
+        corners = screen.on_image(one)
+        enclosed ^= inside([(float(x), float(y)) for x, y in corners], plane)
+        apart.append(float(np.abs(corners - np.floor(corners) - 0.5).max()))
+    wanted = masks_on(case, image)
+    dice = 2 * int((enclosed & wanted).sum()) / (int(enclosed.sum()) + int(wanted.sum()))
+    return dice, float(np.nanmax(apart)) if len(apart) > 1 else float("nan")
+
+
+def inside(corners: Sequence[Point], plane: ImagePlane) -> NDArray[np.bool_]:
+    """(rows, columns): pixel centres inside a closed polygon by the even-odd rule."""
+    x, y = zip(*corners, strict=True)
+    left, top = max(int(min(x)), 0), max(int(min(y)), 0)
+    right, bottom = min(int(max(x)) + 2, plane.columns), min(int(max(y)) + 2, plane.rows)
+    column, row = np.meshgrid(np.arange(left, right), np.arange(top, bottom))
+    bits = np.zeros((plane.rows, plane.columns), np.bool_)
+    for (x0, y0), (x1, y1) in zip(corners, [*corners[1:], corners[0]], strict=True):
+        if y0 != y1:
+            crossed = ((y0 <= row) != (y1 <= row)) & (column < x0 + (row - y0) * (x1 - x0) / (y1 - y0))
+            bits[top:bottom, left:right] ^= crossed
+    return bits

@@ -24,13 +24,14 @@ SITES = {"lung": "lung", "lung left": "lung", "liver": "liver", "spleen": "abdom
 class Case:
     """A study on disk with its result."""
 
-    folder: Path
+    paths: tuple[Path, ...]
+    """Of the images."""
     source: SourceImages
     result: Result
 
     def files(self) -> list[bytes]:
         """The images as files."""
-        return [path.read_bytes() for path in sorted(self.folder.rglob("*.dcm"))]
+        return [path.read_bytes() for path in self.paths]
 
     def plane(self, sop_instance_uid: str) -> ImagePlane:
         """Where an image lies."""
@@ -40,7 +41,8 @@ class Case:
 def newcomer(folder: Path, *, small: bool) -> Case:
     """The newcomer's CT, written below `folder`, with axes, masks and volumes of all of their lesions."""
     written = write_newcomer(folder, small=small)
-    source = SourceImages.read(sorted(folder.rglob("*.dcm")))
+    paths = tuple(sorted(folder.rglob("*.dcm")))
+    source = SourceImages.read(paths)
     lesions = []
     for number, (name, (sop, placed)) in enumerate(written.lesions.items(), start=1):
         masks = _masks(placed.shape, source)
@@ -56,12 +58,12 @@ def newcomer(folder: Path, *, small: bool) -> Case:
                 score=round(0.9 - 0.1 * number, 2),
                 long_axis=placed.long_axis_px,
                 short_axis=placed.short_axis_px,
-                box=_box(placed.long_axis_px, placed.short_axis_px),
+                box=box_of(placed.long_axis_px, placed.short_axis_px),
                 masks=masks,
                 volume_mm3=voxel_mm3 * sum(int(mask.bits.sum()) for _, mask in masks),
             )
         )
-    return Case(folder, source, Result(written.study_instance_uid, AUTHOR, tuple(lesions), MADE_AT))
+    return Case(paths, source, Result(written.study_instance_uid, AUTHOR, tuple(lesions), MADE_AT))
 
 
 def plane_of(source: SourceImages, sop_instance_uid: str) -> ImagePlane:
@@ -71,7 +73,8 @@ def plane_of(source: SourceImages, sop_instance_uid: str) -> ImagePlane:
     return plane
 
 
-def _box(long_axis: Segment, short_axis: Segment) -> Box:
+def box_of(long_axis: Segment, short_axis: Segment) -> Box:
+    """The tight box of both axes."""
     x, y = zip(long_axis.start, long_axis.end, short_axis.start, short_axis.end, strict=True)
     return Box(min(x), min(y), max(x), max(y))
 
