@@ -143,15 +143,14 @@ class _Reading:
 
     def _context(self, container: Item, members: list[Item]) -> _Context:
         children = list(self.tree.children(container))
-        finding = self._code(children, "finding")
-        site = self._code(children, "finding_site")
+        findings, sites = self._codes(children, "finding"), self._codes(children, "finding_site")
         free_text = schemas.load(f"dialects/{NAME}")["free_text"]["code_values"]
-        spoken = [code.meaning for code in (finding, site) if code is not None and code.value in free_text]
+        spoken = [code.meaning for code in (*findings, *sites) if code.value in free_text]
         return _Context(
             tracking_identifier=self._value(children, "tracking_identifier"),
             tracking_uid=self._value(children, "tracking_uid"),
-            finding=finding,
-            finding_site=site,
+            finding=_coded(findings, free_text),
+            finding_site=_coded(sites, free_text),
             label=self._value(children, "comment") or (spoken[0] if spoken else ""),
             reader=self._value(children, "reader") or self.reader,
             algorithm=self._value(members, "algorithm") or self.algorithm,  # of the group, or of a number in it
@@ -164,11 +163,9 @@ class _Reading:
                 return next((v for v in (text(item.dataset, k) for k in ("TextValue", "UID", "PersonName")) if v), "")
         return ""
 
-    def _code(self, among: Iterable[Item], role: str) -> Code | None:
-        for item in among:
-            if is_concept(item.name, role):
-                return code_of(item.dataset, "ConceptCodeSequence")
-        return None
+    def _codes(self, among: Iterable[Item], role: str) -> list[Code]:
+        found = [code_of(item.dataset, "ConceptCodeSequence") for item in among if is_concept(item.name, role)]
+        return [code for code in found if code is not None]
 
     # --- what is drawn -----------------------------------------------------------------------------------
 
@@ -328,6 +325,12 @@ def _partner(long_line: Drawn, shorts: list[Drawn]) -> Drawn | None:
     """The short axis on the same image, else the first one."""
     same = [one for one in shorts if one.images == long_line.images]
     return next(iter(same or shorts), None)
+
+
+def _coded(codes: list[Code], free_text: list[str]) -> Code | None:
+    """The first concept, a coded one before free text: OHIF 3.11 writes the label of a report that it opened as a
+    site before the site."""
+    return next(iter([code for code in codes if code.value not in free_text] or codes), None)
 
 
 def _only(images: tuple[ImageRef, ...]) -> ImageRef | None:

@@ -397,6 +397,17 @@ def test_a_free_text_finding_is_the_label() -> None:
     assert one(by_ohif(measured(group(finding, *cross(), identifier=f"{TOOL}:Bidirectional")))).label == "liver 1"
 
 
+def test_a_free_text_site_before_the_site_hides_nothing() -> None:
+    """OHIF 3.11 writes the label of a lesion that it opened from a report so (seen)."""
+    site = ("363698007", "SCT", "Finding Site")
+    spoken = code(site, ("CORNERSTONEFREETEXT", "CORNERSTONEJS", "liver 1"))
+    coded = code(site, ("10200004", "SCT", "Liver"))
+    found = one(by_ohif(measured(group(spoken, coded, *cross(), identifier=f"{TOOL}:Bidirectional"))))
+    assert (found.finding_site, found.label) == (Code("10200004", "SCT", "Liver"), "liver 1")
+    alone = one(by_ohif(measured(group(spoken, *cross(), identifier=f"{TOOL}:Bidirectional"))))
+    assert (alone.finding_site, alone.label) == (Code("CORNERSTONEFREETEXT", "CORNERSTONEJS", "liver 1"), "liver 1")
+
+
 # --- order, depth, names of items ------------------------------------------------------------------------
 
 
