@@ -3,7 +3,8 @@
 # make test         lint and all tests
 # make lint         ruff, mypy --strict, import contracts
 # make coverage     the core's line coverage, without the real data beside the checkout
-# make experiments  the long experiments: the whole DeepLesion replay, three archives, kills, all that models are held to
+# make experiments  the long experiments: the whole DeepLesion replay, three archives, kills, a real viewer, all that
+#                   models are held to
 # make bench        the whole job against plain scripts that do the same; detectors beside one another
 # make docs         writes the pages that are generated from schemas/
 # make clean        removes the environment, caches and what demo and bench wrote
@@ -55,7 +56,7 @@ system:
 	@.ci/viewer || echo "the viewer's test skips, with a word"
 
 clean:
-	rm -rf $(VENV) demo build dist benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) .viewer demo build dist benchmarks/results .pytest_cache .mypy_cache .ruff_cache .hypothesis \
 	  .coverage .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
