@@ -138,20 +138,28 @@ def contours(path: Path, study: Study) -> dict[str, dict[ImageRef, list[NDArray[
 
 
 def by_contours(path: Path, study: Study) -> Planes:
-    """Pixels whose centres matplotlib finds inside; contours of one region on one image are combined by XOR."""
-    matplotlib_path = pytest.importorskip("matplotlib.path")
-    found: dict[str, dict[ImageRef, NDArray[np.bool_]]] = {}
-    for name, by_image in contours(path, study).items():
-        found[name] = {}
-        for image, polygons in by_image.items():
-            plane = study.plane(image)
-            rows, columns = np.mgrid[: plane.rows, : plane.columns]
-            centres = np.stack([columns.ravel(), rows.ravel()], axis=1)
-            picture = np.zeros(plane.rows * plane.columns, np.bool_)
-            for polygon in polygons:
-                picture ^= matplotlib_path.Path(polygon, closed=False).contains_points(centres)
-            found[name][image] = picture.reshape(plane.rows, plane.columns)
-    return found
+    """Masks by filling the contours of each region."""
+    return {
+        name: {
+            image: filled(polygons, study.plane(image).rows, study.plane(image).columns)
+            for image, polygons in by_image.items()
+        }
+        for name, by_image in contours(path, study).items()
+    }
+
+
+def filled(polygons: list[NDArray[np.float64]], rows: int, columns: int) -> NDArray[np.bool_]:
+    """Pixels whose centres matplotlib finds inside of polygons in (column, row), which are combined by XOR."""
+    paths = pytest.importorskip("matplotlib.path")
+    picture = np.zeros((rows, columns), np.bool_)
+    for polygon in polygons:
+        left, top = np.maximum(np.floor(polygon.min(axis=0)).astype(int), 0)
+        right, bottom = np.ceil(polygon.max(axis=0)).astype(int) + 1
+        around = picture[top:bottom, left:right]
+        row, column = np.indices(around.shape)
+        centres = np.stack([column.ravel() + left, row.ravel() + top], axis=1)
+        around ^= paths.Path(polygon).contains_points(centres).reshape(around.shape)
+    return picture
 
 
 def _image(reference: Dataset, study: Study) -> ImageRef:
