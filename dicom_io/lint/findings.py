@@ -97,6 +97,11 @@ def limit(name: str) -> float:
     return float(schemas.load(TABLE)["limits"][name])
 
 
+def placing() -> tuple[tuple[str, str, bool], ...]:
+    """Cases that leave a group without a place: rule, case, and whether in the older version only."""
+    return tuple((rule, case, older) for rule, case, older in schemas.load(TABLE)["placing"]["unplaced"])
+
+
 def tool_of(tracking_identifier: str) -> str:
     """The viewer's tool that a Tracking Identifier names, '' for one that is not the viewer's."""
     table = schemas.load(TABLE)["tracking"]

@@ -70,12 +70,13 @@ def _relationships(group: Group, drawn: Item) -> Iterator[Finding]:
         yield group.finding("R8", "coordinates", drawn, relationship=quoted(drawn.relationship))
     below = children(group.tree, drawn)
     images = [one for one in below if one.value_type == "IMAGE"]
+    is_placing = drawn is group.geometry
     if not images or image_of(group.tree, drawn) is None:
-        yield group.finding("R8", "no_image", drawn)
+        yield group.finding("R8", "no_image" if is_placing else "no_image_elsewhere", drawn)
         return
     if images[0].relationship != "SELECTED FROM":
         yield group.finding("R8", "image", images[0], relationship=quoted(images[0].relationship))
-    if len(below) > 1:
+    if is_placing and len(below) > 1:
         yield group.finding("R8", "several_images", drawn, count=len(below))
 
 
@@ -104,7 +105,8 @@ def places(group: Group, study: StudyImages | None) -> Iterator[Finding]:
         is_new = image.sop_instance_uid not in told
         told.add(image.sop_instance_uid)
         if is_new and not study.holds(image.sop_instance_uid, image.frame_number):
-            yield group.finding("R9", "unknown", drawn, uid=quoted(image.sop_instance_uid))
+            case = "unknown" if drawn is group.geometry else "elsewhere"
+            yield group.finding("R9", case, drawn, uid=quoted(image.sop_instance_uid))
         if plane is None:
             continue
         if is_new and not math.isclose(plane.row_spacing_mm, plane.col_spacing_mm, rel_tol=1e-4):

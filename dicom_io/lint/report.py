@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 from dicom_io.attributes import first, text
 from dicom_io.dialects.content_tree import ContentTree, Item, content_tree
 from dicom_io.lint import identity, measurement
-from dicom_io.lint.findings import VERSIONS, Finding, Outlook, concept, fate, finding, meaning, quoted, word
+from dicom_io.lint.findings import VERSIONS, Finding, Outlook, concept, fate, finding, meaning, placing, quoted, word
 from dicom_io.lint.group import Group, children, image_of, shown_code
 from dicom_io.lint.study import StudyImages
 
@@ -26,6 +26,7 @@ def report_findings(dataset: Dataset, study: StudyImages | None) -> tuple[tuple[
     if not is_titled and not any(one.geometry for one in groups):
         return (), tuple(Outlook(version, "text") for version in VERSIONS)
     found = [*_whole(tree, container, is_titled), *_of_groups(groups, study), *_shared_uids(groups)]
+    found += list(_unplaced(groups, found))
     found.sort(key=lambda one: [int(position) for position in one.path.split(".") if position])
     paths = [one.path for one in groups]
     return tuple(found), tuple(fate(version, found, paths) for version in VERSIONS)
@@ -83,6 +84,18 @@ def _shared_uids(groups: tuple[Group, ...]) -> Iterator[Finding]:
         if before is not group:
             same = _image(before) == _image(group)
             yield group.finding("R4", "same_image" if same else "other_image", first=before.path)
+
+
+def _unplaced(groups: tuple[Group, ...], found: list[Finding]) -> Iterator[Finding]:
+    """F1: the first group that the viewer takes for one, if what was found leaves it without a place."""
+    read = (one for one in groups if one.item.name is not None and one.item.name.value == concept("group"))
+    first_group = next(read, None)
+    if first_group is None:
+        return
+    for rule, case, only_older in placing():
+        if any((one.rule, one.case, one.group) == (rule, case, first_group.path) for one in found):
+            yield first_group.finding("F1", "unplaced_older" if only_older else "unplaced", why=rule)
+            return
 
 
 def _image(group: Group) -> object:

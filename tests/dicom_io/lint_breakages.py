@@ -9,6 +9,7 @@ from pydicom.dataset import Dataset
 
 from tests.dicom_io.ohif_variants import (
     BOX_PX,
+    ELSEWHERE,
     FIRST,
     LONG,
     LONG_MM,
@@ -27,6 +28,7 @@ from tests.dicom_io.ohif_variants import (
     drawn,
     good,
     num,
+    second,
     volume,
 )
 from tests.dicom_io.report_by_hand import coded, image
@@ -93,6 +95,12 @@ def _crossed(long_children: list[Dataset], **long: object) -> Dataset:
     return document(commented(described(first, num(SHORT, SHORT_MM, children=[drawn(SHORT_PX)]))))
 
 
+def _short_on(*images: Dataset) -> Dataset:
+    """A cross whose short axis names these images."""
+    short = num(SHORT, SHORT_MM, children=[_line(SHORT_PX, *images)])
+    return document(commented(described(axes()[0], short)))
+
+
 def _arrow(valued: bool, points: tuple[float, ...]) -> Dataset:
     label = num(("111010", "DCM", "Center"), 0.0 if valued else None, "1", [drawn(points, graphic="POINT")])
     return document(commented(described(label, identifier=f"{PREFIX}:ArrowAnnotate")))
@@ -132,6 +140,20 @@ _ROWS: tuple[tuple[str, Callable[[], Dataset], tuple[int, int], int], ...] = (
     ("R8.image", lambda: _selected("INFERRED FROM"), (1, 1), 1),
     ("R8.no_image", lambda: _crossed([_line(LONG_PX)]), (0, 0), 0),
     ("R8.several_images", lambda: _crossed([_line(LONG_PX, _named_image(), _named_image())]), (0, 0), 0),
+    ("R8.no_image_elsewhere", lambda: _short_on(), (1, 1), 1),
+    ("R9.elsewhere", lambda: _short_on(*drawn(SHORT_PX, ELSEWHERE).ContentSequence), (1, 1), 1),
+    (
+        "F1.unplaced",
+        lambda: document(commented(described(*axes(ELSEWHERE))), commented(second(), "Lesion 2")),
+        (0, 0),
+        1,
+    ),
+    (
+        "F1.unplaced_older",
+        lambda: document(*_crossed([drawn(LONG_PX), drawn(LONG_PX)]).ContentSequence[-1].ContentSequence, second()),
+        (2, 0),
+        2,
+    ),
     ("N1.nameless", _nameless, (0, 0), 1),
     (
         "E1.oblique",

@@ -295,7 +295,7 @@ _ROWS: tuple[Row, ...] = (
     ("v21_no_template_seq", lambda: document(described(*axes()), template=""), (0, 0), 0, "R1"),
     ("v22_scoord_contains", lambda: document(described(*contained_axes())), (1, 1), 1, ""),
     ("v23_scoord_no_concept", lambda: document(described(*unnamed_coordinates())), (1, 1), 1, ""),
-    ("v24_missing_image", lambda: document(described(*axes(ELSEWHERE))), (0, 0), 0, "R9"),
+    ("v24_missing_image", lambda: document(described(*axes(ELSEWHERE))), (0, 0), 0, "R9 F1"),
     (
         "v25_one_good_one_missing",
         lambda: document(described(*axes()), described(*axes(ELSEWHERE), tracking_uid="1.2.3.10")),

@@ -199,7 +199,8 @@ def test_without_the_study_images_and_lengths_are_not_judged() -> None:
 
 
 def test_an_image_that_the_study_lacks_is_named() -> None:
-    (found,) = lint_object(good(), StudyImages.of_uids([SECOND]))
+    first, found = lint_object(good(), StudyImages.of_uids([SECOND]))
+    assert (first.rule, first.severity) == ("F1", "fails_whole")
     assert (found.rule, found.severity) == ("R9", "drops_item")
     assert FIRST in found.found
 
@@ -213,7 +214,7 @@ def test_a_frame_that_the_image_does_not_have_is_missing(study: StudyImages) -> 
     for number in report.ContentSequence[-1].ContentSequence[0].ContentSequence:
         for line in number.get("ContentSequence", ()):
             line.ContentSequence[0].ReferencedSOPSequence[0].ReferencedFrameNumber = 2
-    assert {one.rule for one in lint_object(report, study)} == {"R9"}
+    assert {one.rule for one in lint_object(report, study)} == {"R9", "F1"}
 
 
 @pytest.mark.parametrize(("stated_mm", "is_good"), [(LONG_MM, True), (8.0, True), (8.01, False), (6.9, False)])
