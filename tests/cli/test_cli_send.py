@@ -1,0 +1,175 @@
+"""`mine send` against an archive on loopback."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from cli_runs import Mine
+from pydicom import dcmread
+
+from dicom_io.testbed.embedded import EmbeddedArchive
+from tests.experiments.stamped import Stamps
+
+STUDIES = 2
+
+
+@pytest.fixture(scope="module")
+def stamps(tmp_path_factory: pytest.TempPathFactory) -> Stamps:
+    return Stamps.make(1, tmp_path_factory.mktemp("stamps"))
+
+
+@pytest.fixture
+def pacs(stamps: Stamps, tmp_path: Path) -> Iterator[EmbeddedArchive]:
+    """An archive that has an image of each study."""
+    folder = tmp_path / "pacs"
+    folder.mkdir()
+    for study in range(STUDIES):
+        (folder / f"{study}.dcm").write_bytes(stamps.study_image(study))
+    with EmbeddedArchive(folder) as served:
+        yield served
+
+
+@pytest.fixture
+def results(stamps: Stamps, tmp_path: Path) -> Path:
+    """Four results of two studies as files."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for number in range(4):
+        (folder / f"{number}.dcm").write_bytes(stamps.result(number % STUDIES, number).encoded)
+    return folder
+
+
+def quick(address: str) -> tuple[str, ...]:
+    settings = {"patience_s": 0.5, "first_pause_s": 0.05, "refusal_pause_s": 0.05}
+    return ("--to", address, *(word for name, value in settings.items() for word in ("--set", f"send.{name}={value}")))
+
+
+def mismatching(stamps: Stamps, results: Path) -> Path:
+    """A result of one study that names the patient of the other."""
+    one = stamps.result(0, 90)
+    path = results / "mismatch.dcm"
+    path.write_bytes(one.encoded.replace(one.patient_id.encode(), stamps.patient(1).encode()))
+    return path
+
+
+def test_files_are_queued_and_delivered(mine: Mine, pacs: EmbeddedArchive, results: Path, stamps: Stamps) -> None:
+    answer = mine("send", results, *quick(pacs.address))
+    assert answer.code == 0, answer.err
+    assert answer.out == f"{pacs.address}: 4 verified\n"
+    stored = {one.sop_instance_uid: one for one in pacs.objects}
+    for number in range(4):
+        result = stamps.result(number % STUDIES, number)
+        assert dcmread(stored[result.sop_instance_uid].path) == dcmread(BytesIO(result.encoded))
+
+
+def test_what_has_arrived_is_not_sent_again_and_a_bare_command_goes_on_where_it_was(
+    mine: Mine, pacs: EmbeddedArchive, results: Path
+) -> None:
+    mine("send", results, *quick(pacs.address))
+    answer = mine("send", results, *quick(pacs.address), "--json")
+    assert answer.code == 0
+    assert answer.records == [
+        {"type": "outbox", "schema_version": 1, "destination": pacs.address, "queued": 0, "sent": 0, "committed": 0,
+         "verified": 4, "failed": 0, "dead": 0},
+    ]  # fmt: skip
+    assert "4 verified" in answer.err
+    assert mine("send").code == 0, "the one destination that the outbox knows"
+
+
+def test_a_patient_mismatch_is_a_dead_letter_with_its_reason_and_what_to_do(
+    mine: Mine, pacs: EmbeddedArchive, results: Path, stamps: Stamps
+) -> None:
+    mismatching(stamps, results)
+    answer = mine("send", results, *quick(pacs.address))
+    assert answer.code == 3
+    assert f"{pacs.address}: 4 verified, 1 dead" in answer.out
+    assert "patient_mismatch: the archive's study belongs to another patient -> " in answer.err
+    shown = mine("send", "--status", "--json")
+    letter = shown.records[-1]
+    assert (letter["state"], letter["reason"], letter["patient_id"]) == ("dead", "patient_mismatch", stamps.patient(1))
+    assert shown.code == 3
+
+
+def test_dead_letters_are_tried_again_when_the_archive_has_what_they_need(
+    mine: Mine, results: Path, stamps: Stamps, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pacs"
+    folder.mkdir()
+    with EmbeddedArchive(folder) as empty:
+        assert mine("send", results, *quick(empty.address)).code == 3
+        assert "4 dead" in mine("send", "--status").out
+        port = empty.port
+    for study in range(STUDIES):
+        (folder / f"{study}.dcm").write_bytes(stamps.study_image(study))
+    with EmbeddedArchive(folder, port=port) as full:
+        answer = mine("send", "--retry-dead", *quick(full.address))
+        assert (answer.code, answer.out) == (0, f"{full.address}: 4 verified\n")
+
+
+def test_copies_of_what_has_arrived_can_be_deleted_and_what_was_sent_stays_known(
+    mine: Mine, pacs: EmbeddedArchive, results: Path, tmp_path: Path
+) -> None:
+    mine("send", results, *quick(pacs.address))
+    answer = mine("send", "--forget-delivered")
+    assert "deleted 4 files" in answer.err
+    assert list((tmp_path / "mine-work" / "outbox" / "objects").rglob("*.dcm")) == []
+    assert "4 verified" in mine("send", results, *quick(pacs.address)).err
+
+
+def test_an_archive_that_is_away_keeps_everything_queued(mine: Mine, pacs: EmbeddedArchive, results: Path) -> None:
+    pacs.__exit__(None, None, None)
+    answer = mine("send", results, *quick(pacs.address))
+    assert answer.code == 5
+    assert f"{pacs.address}: 4 queued" in answer.out
+    assert "nobody listens there" in answer.err.splitlines()[-1]
+
+
+def test_what_is_no_object_is_told_and_the_rest_arrives(mine: Mine, pacs: EmbeddedArchive, results: Path) -> None:
+    (results / "notes.txt").write_text("not an object")
+    answer = mine("send", results, *quick(pacs.address))
+    assert answer.code == 3
+    assert "left out" in answer.err and "notes.txt" in answer.err
+    assert "4 verified" in answer.out
+
+
+def test_an_object_whose_header_names_another_is_left_out(
+    mine: Mine, pacs: EmbeddedArchive, results: Path, stamps: Stamps
+) -> None:
+    one = stamps.result(0, 91)
+    other = replace(one, sop_instance_uid=one.sop_instance_uid[:-1] + str((int(one.sop_instance_uid[-1]) + 1) % 10))
+    broken = one.encoded.replace(one.sop_instance_uid.encode(), other.sop_instance_uid.encode(), 1)
+    (results / "broken.dcm").write_bytes(broken)
+    answer = mine("send", results, *quick(pacs.address))
+    assert answer.code == 3
+    assert "name different objects" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (("send",), "where to?"),
+        (("send", "--to", "PACS@here:104", "--stow", "http://here/dicom-web"), "give one"),
+        (("send", "--to", "nowhere"), "expected AET@host:port"),
+        (("send", "--status", "."), "send nothing"),
+        (("send", "--to", "PACS@here:104", "--set", "send.attempts=0"), "at least 1 is needed"),
+    ],
+)
+def test_what_cannot_work_is_refused_in_one_line(mine: Mine, words: tuple[str, ...], line: str) -> None:
+    answer = mine(*words)
+    assert answer.code == 2
+    assert line in answer.err
+    assert len(answer.err.splitlines()) == 1
+
+
+def test_the_outbox_is_private_and_lies_in_the_working_folder(
+    mine: Mine, pacs: EmbeddedArchive, results: Path, tmp_path: Path
+) -> None:
+    mine("send", results, *quick(pacs.address))
+    outbox = tmp_path / "mine-work" / "outbox"
+    assert stat.S_IMODE(outbox.stat().st_mode) == 0o700
+    assert stat.S_IMODE((outbox / "outbox.sqlite").stat().st_mode) == 0o600
