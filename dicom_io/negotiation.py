@@ -121,17 +121,12 @@ def receiver_contexts() -> tuple[PresentationContext, ...]:
 
 @cache
 def node_contexts() -> tuple[PresentationContext, ...]:
-    """All storage classes for a server that takes objects and gives its own by C-GET.
+    """All storage classes for a server that takes objects, and in the other role gives its own by C-GET.
 
     Without deflated ones: a small one may inflate to any size, and every sender can send it otherwise, too.
     """
     syntaxes = [syntax for syntax in SCP_SYNTAXES if syntax != str(uid.DeflatedExplicitVRLittleEndian)]
-    contexts = []
-    for one in AllStoragePresentationContexts:
-        context = build_context(str(one.abstract_syntax), syntaxes)
-        context.scu_role = context.scp_role = True
-        contexts.append(context)
-    return tuple(contexts)
+    return tuple(build_context(str(one.abstract_syntax), syntaxes) for one in AllStoragePresentationContexts)
 
 
 def send_at_once(event: Any) -> None:

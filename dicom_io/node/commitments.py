@@ -48,6 +48,7 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 3600.0
 _GRACE_S = 1.0
 """Between a request and a report over another association: some peers open their door after they have released."""
 _LOOK_S = 0.25
+_TROUBLE_S = 5.0
 _MOST_OPEN = 64
 """Associations that are remembered for reports."""
 
@@ -129,10 +130,14 @@ class Commitments:
 
     def _report_what_is_due(self) -> None:
         while not self._stopping.wait(_LOOK_S):
-            for request in self._journal.commitment_requests(time.time()):
-                if self._stopping.is_set():
-                    return
-                self.report(request)
+            try:
+                for request in self._journal.commitment_requests(time.time()):
+                    if self._stopping.is_set():
+                        return
+                    self.report(request)
+            except JournalError as error:
+                self._log.error("journal", why=str(error))
+                self._stopping.wait(_TROUBLE_S)
 
     def report(self, request: CommitmentRequest) -> None:
         """Sends one report and records whether it was taken."""

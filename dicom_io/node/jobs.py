@@ -16,7 +16,7 @@ from pathlib import Path
 
 from deeplesion_miner.errors import MinerError
 from dicom_io.emit import EmittedObject
-from dicom_io.node.journal import Journal
+from dicom_io.node.journal import Journal, JournalError
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
 from dicom_io.node.own_results import OwnResults
@@ -28,6 +28,7 @@ from dicom_io.store import ObjectStore
 ATTEMPTS = 5
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 30.0, 3600.0
 _LOOK_S = 0.5
+_TROUBLE_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,26 @@ class Jobs:
 
     def _work(self) -> None:
         while not self._stopping.is_set():
-            job = self._journal.claim_job(time.time())
-            if job is None:
-                self._stopping.wait(_LOOK_S)
-            else:
-                self.run_one(job)
+            job: Job | None = None
+            try:
+                job = self._journal.claim_job(time.time())
+                if job is None:
+                    self._stopping.wait(_LOOK_S)
+                else:
+                    self.run_one(job)
+            except JournalError as error:
+                self._log.error("journal", why=str(error))
+                self._give_back(job)
+
+    def _give_back(self, job: Job | None) -> None:
+        """Waits for a journal that could not be written, and has the job run again; a restart would do so, too."""
+        while not self._stopping.wait(_TROUBLE_S):
+            try:
+                if job is not None:
+                    self._journal.job_failed(job, "the journal could not be written", time.time())
+            except JournalError:
+                continue
+            return
 
     def run_one(self, job: Job) -> None:
         """Runs a claimed job and records what came of it."""

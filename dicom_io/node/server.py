@@ -250,7 +250,8 @@ class Node:
         entity.maximum_associations = limits.associations + 1  # the gate counts
         entity.maximum_pdu_size = limits.pdu_bytes
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = limits.idle_s
-        entity.supported_contexts = list(negotiation.node_contexts())
+        for one in negotiation.node_contexts():  # set as a list, they would lose their roles
+            entity.add_supported_context(one.abstract_syntax, one.transfer_syntax, scu_role=True, scp_role=True)
         for service in (negotiation.ECHO, negotiation.FIND, negotiation.GET):
             entity.add_supported_context(service, negotiation.UNCOMPRESSED)
         # Peers ask for commitment as users, and report on our own requests as providers.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from dicom_io.node.completeness import ArchiveListing, Listing, Look, look_at
-from dicom_io.node.journal import Journal
+from dicom_io.node.journal import Journal, JournalError
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
 from dicom_io.node.records import ReceivedSeries, ReceivedStudy
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from dicom_io.node.server import NodeSettings
 
 _LOOK_S = 0.25
+_TROUBLE_S = 5.0
 _LONGEST_PAUSE_S = 900.0
 _FREE_EVERY_S = 60.0
 
@@ -61,13 +62,20 @@ class Studies:
 
     def _look_after(self) -> None:
         while not self._stopping.wait(_LOOK_S):
-            for study in self._journal.studies_to_look_at(time.time()):
-                if self._stopping.is_set():
-                    return
-                self.look(study)
-            if time.monotonic() - self._freed_s > _FREE_EVERY_S:
-                self._free()
-                self._freed_s = time.monotonic()
+            try:
+                self._look_once()
+            except (JournalError, OSError) as error:
+                self._log.error("journal", why=str(error))
+                self._stopping.wait(_TROUBLE_S)
+
+    def _look_once(self) -> None:
+        for study in self._journal.studies_to_look_at(time.time()):
+            if self._stopping.is_set():
+                return
+            self.look(study)
+        if time.monotonic() - self._freed_s > _FREE_EVERY_S:
+            self._free()
+            self._freed_s = time.monotonic()
 
     def look(self, study: ReceivedStudy) -> None:
         """Looks at one study: its jobs are queued, or it is looked at again later, or it is incomplete."""

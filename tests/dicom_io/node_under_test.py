@@ -61,7 +61,7 @@ def running(
     runner: Callable[[JobRequest], tuple[EmittedObject, ...]] = nothing_found,
     *,
     limits: NodeLimits | None = None,
-    open_wire: Any = None,
+    open_wire: Callable[[Outbox], Any] | None = None,
     tls: Any = None,
     port: int = 0,
     **settings: Any,
@@ -72,7 +72,7 @@ def running(
     log = StringIO()
     with Outbox.open(folder / "outbox") as outbox:
         given = NodeSettings(folder / "node", TITLE, port=port, limits=limits, **settings)
-        node = Node(given, rules, outbox, runner, open_wire=open_wire, tls=tls, log_to=log)
+        node = Node(given, rules, outbox, runner, open_wire=open_wire and open_wire(outbox), tls=tls, log_to=log)
         with node:
             yield UnderTest(node, outbox, log)
 
