@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_newcomer(tmp_path_factory.mktemp("newcomer"), small=True).folder
 
 
+@cache
 def told(images: Path, *names: str) -> Feedback:
     paths = (images, *(SAMPLES / name for name in ("ours.dcm", *names)))
     with ArchiveOpener(ArchiveSettings(paths=paths)) as opener, closing(opener.open()) as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,18 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom import dcmread
 
 from dataset_builder.homecoming_index import home_index
 from dataset_builder.ledger import SqliteLedger
 from deeplesion_miner.detection import Detection, PixelMask
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.homecoming import NotHome, home
-from deeplesion_miner.types import Box, ImageRef
+from deeplesion_miner.types import Box, ImageRef, ObjectReading, Segment
+from dicom_io.dialects import read_object
 from dicom_io.testbed.embedded import EmbeddedArchive
 from dicom_io.testbed.phantoms import write_phantoms
 from dicom_io.testbed.truth import ExpectedBookmark, PhantomArchive
-from tests.experiments.mined import Mined, in_group, mine
+from models.predictions_table import write_predictions
+from tests.experiments.mined import Mined, import_files, in_group, mine
 
+WITHIN_PX = 0.01
 OTHER_KEY = "another pseudonym key, of 32 or more bytes"
 
 
@@ -45,13 +50,10 @@ class Public:
 
 @pytest.fixture(scope="module")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Public:
-    """Phantoms mined over the network."""
+    """Phantoms, mined."""
     folder = tmp_path_factory.mktemp("public")
     archive = write_phantoms(folder / "files", small=True)
-    mined = Mined(folder / "dataset", folder / "work")
-    with EmbeddedArchive(archive.folder) as served:
-        ended = mine("run", served.address, "--out", mined.out, "--work", mined.work)
-    assert ended.code == 0, ended.stderr
+    mined = import_files(folder, [archive.folder])
     return Public(archive, mined, {row["lesion_id"]: detection_of(row, mined) for row in mined.table("lesions")})
 
 
@@ -72,7 +74,13 @@ def detection_of(row: dict[str, Any], mined: Mined) -> Detection:
         model_id="model-0",
         mask=bits,
         volume=tuple((name, bits) for name in names),
+        long_axis=segment(row["long_axis_px"]),
+        short_axis=segment(row["short_axis_px"]),
     )
+
+
+def segment(ends: list[float]) -> Segment:
+    return Segment((ends[0], ends[1]), (ends[2], ends[3]))
 
 
 def come_home(mined: Mined, detections: list[Detection]) -> tuple[tuple[Detection, ...], tuple[NotHome, ...]]:
@@ -95,6 +103,39 @@ def test_every_detection_lands_on_the_image_that_its_lesion_was_drawn_on(public:
     assert {one: detection.image for one, detection in homes.items()} == {
         one: mark.image for one, mark in truth.items()
     }
+
+
+def test_objects_of_what_came_home_lie_in_the_right_studies_on_the_right_images(public: Public, tmp_path: Path) -> None:
+    """As a person brings it home: predictions of the dataset, the ledger, the archive."""
+    write_predictions(tmp_path / "found.parquet", public.detections.values())
+    words = ("--dataset", public.mined.out, "--work", public.mined.work, "--to", "dicom-sr")
+    with EmbeddedArchive(public.archive.folder) as served:
+        where = ("--archive", served.address, "--objects", tmp_path / "objects")
+        ended = mine("export", tmp_path / "found.parquet", *words, *where)
+    assert ended.code == 0, ended.stderr
+    marks = [mark for path in sorted((tmp_path / "objects").rglob("*.dcm")) for mark in marks_of(path)]
+    truth = public.truth()
+    assert sorted(where for where, _ in marks) == sorted(
+        (mark.study_instance_uid, mark.image) for mark in truth.values() if mark.image is not None
+    )
+    rows = {row["lesion_id"]: segment(row["long_axis_px"]) for row in public.mined.table("lesions")}
+    expected = [((mark.study_instance_uid, mark.image), rows[one]) for one, mark in truth.items()]
+    for where, line in marks:
+        distances = [
+            max(math.dist(line.start, own.start), math.dist(line.end, own.end)) for at, own in expected if at == where
+        ]
+        assert min(distances) <= WITHIN_PX
+
+
+def marks_of(path: Path) -> list[tuple[tuple[str, ImageRef], Segment]]:
+    """Study and image with the long axis of each cross in a report."""
+    reading = read_object(dcmread(path), str(path))
+    assert isinstance(reading, ObjectReading)
+    return [
+        ((reading.source.study_instance_uid, one.images[0]), one.long_axis.segment)
+        for one in reading.bookmarks
+        if one.long_axis is not None and isinstance(one.long_axis.segment, Segment)
+    ]
 
 
 def test_a_mask_comes_home_slice_by_slice(public: Public) -> None:
