@@ -1,0 +1,43 @@
+"""The node while peers push at once and it is killed and abused: the small form of `tests.experiments.node_load`."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.experiments.node_load import Load, abused, ended_and_started, scenario
+from tests.experiments.soak import slope
+
+LOAD = Load(studies=5, images=8, rows=64)
+
+pytestmark = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed (apt-get install dcmtk)")
+
+
+@pytest.mark.servers
+def test_kills_in_the_middle_lose_nothing_that_was_answered_with_success(tmp_path: Path) -> None:
+    outcome = scenario("killed", LOAD, tmp_path / "killed", during=ended_and_started(signal.SIGKILL, LOAD))
+    assert outcome.is_well, outcome
+    assert outcome.exits[:2] == [-9, -9]
+    assert outcome.unanswered > 0  # the kills came in the middle
+
+
+@pytest.mark.servers
+def test_floods_lies_and_strangers_are_refused_while_everybody_else_is_served(tmp_path: Path) -> None:
+    outcome = scenario("abused", LOAD, tmp_path / "abused", during=abused)
+    assert outcome.is_well, outcome
+    assert outcome.refused == outcome.unanswered == 0
+    assert outcome.notes["half-open connections"] == 500
+    assert outcome.notes["unknown AE"] == "Reason: Calling AE Title Not Recognized"
+    assert outcome.notes["wrong called AE"] == "Reason: Called AE Title Not Recognized"
+    assert outcome.notes["oversized PDU"] == "aborted, aborted, aborted"
+    assert outcome.peak_mb < 200
+
+
+def test_the_slope_of_a_soak_is_that_of_a_straight_line_through_its_settled_part() -> None:
+    samples = [(float(second), 1e6 if second < 200 else 2e6 + 10.0 * second) for second in range(0, 1001, 10)]
+    found = slope(samples, 1)
+    assert found.per_hour == pytest.approx(36_000)
+    assert found.least == 2e6 + 2000.0
