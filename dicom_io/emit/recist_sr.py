@@ -122,8 +122,12 @@ def _cross_group(one: PlacedLesion, algorithm: AlgorithmIdentification | None) -
         said.append(_text("certainty", f"{100 * lesion.score:.2f} %"))
     if lesion.prior is not None:
         said.append(_previous(lesion.prior, _prior_report(lesion)))
-    said.append(_text("comment", unlimited(lesion.label) or f"Lesion {one.number}"))
+    said.append(_text("comment", _label(one)))
     return group
+
+
+def _label(one: PlacedLesion) -> str:
+    return unlimited(one.lesion.label).strip() or f"Lesion {one.number}"
 
 
 def _axis(name: str, line: Segment, one: PlacedLesion) -> Measurement:
@@ -183,7 +187,7 @@ def _box_group(
     """PS3.16 TID 1410: the lesion's box, which 3D Slicer shows; it has a tracking UID of its own, as OHIF asks."""
     site = brought(one.lesion.site)
     region = ImageRegion(GraphicTypeValues.POLYLINE, np.array(_box_corners(one)), _selected(one.reference))
-    return PlanarROIMeasurementsAndQualitativeEvaluations(
+    group = PlanarROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(
             uid=derived_uid("box", one.tracking_uid), identifier=f"lesion-{one.number} box"
         ),
@@ -193,6 +197,9 @@ def _box_group(
         algorithm_id=algorithm,
         geometric_purpose=concept("concept", "bounded_by"),
     )
+    # OHIF 3.13 shows the box as a rectangle: its title tells it from the cross's.
+    group[0].ContentSequence.append(_text("comment", f"{_label(one)} (box)"))
+    return group
 
 
 def _box_corners(one: PlacedLesion) -> list[Point]:

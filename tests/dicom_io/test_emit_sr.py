@@ -308,6 +308,7 @@ def test_a_box_is_the_lesions_own_cut_at_the_images_edges(phantoms: Phantoms) ->
     drawn = np.array(second.GraphicData).reshape(-1, 2)
     assert (drawn[:, 0].min(), drawn[:, 0].max()) == pytest.approx((min(columns), max(columns)), abs=0.001)
     assert codes(ds, "Geometric purpose of region") == ["Bounded by", "Bounded by"]
+    assert texts(ds, "Comment")[2:] == [f"{lesion.label} (box)" for lesion in result.lesions]
 
 
 def test_a_box_without_a_site_is_left_out_with_a_word(phantoms: Phantoms) -> None:
