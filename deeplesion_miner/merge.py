@@ -58,9 +58,7 @@ def _by_predecessor(verdicts: Sequence[Verdict]) -> tuple[Links, Links]:
     """Bookmarks of replaced documents, and bookmarks of the documents that replace them."""
     sources = {v.bookmark.source.sop_instance_uid: v.bookmark.source for v in verdicts}
     by_algorithm = {
-        v.bookmark.source.sop_instance_uid
-        for v in verdicts
-        if isinstance(v, Rejected) and v.reason == "by_algorithm"
+        v.bookmark.source.sop_instance_uid for v in verdicts if isinstance(v, Rejected) and v.reason == "by_algorithm"
     }
     named = {uid: {p for p in source.predecessors if p in sources and p != uid} for uid, source in sources.items()}
     reached = {uid: _reachable(named, uid) for uid in sources}
