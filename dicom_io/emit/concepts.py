@@ -8,6 +8,7 @@ from highdicom.sr import CodedConcept
 
 import schemas
 from deeplesion_miner.types import Code
+from dicom_io.emit.wording import LONG_STRING, one_line
 
 
 @cache
@@ -27,4 +28,4 @@ def brought(code: Code | None) -> CodedConcept | None:
     free_text = schemas.load("emit")["free_text"]
     if code.scheme in free_text["schemes"] or code.value in free_text["values"]:
         return None
-    return CodedConcept(code.value, code.scheme, code.meaning)
+    return CodedConcept(code.value, code.scheme, one_line(code.meaning, LONG_STRING))

@@ -34,7 +34,7 @@ from dicom_io.emit.colours import colour
 from dicom_io.emit.emitting import EmitSettings, LeftOut, Written
 from dicom_io.emit.identity import object_uid, series_uid, tracking_uid
 from dicom_io.emit.source import SourceImages, is_multi_frame
-from dicom_io.emit.wording import LONG_STRING, one_line
+from dicom_io.emit.wording import LONG_STRING, one_line, person_name
 from dicom_io.planes import FrameAttributes
 
 KIND = "gsps"
@@ -137,7 +137,7 @@ def _written(
         device_serial_number="0",
         content_label="LESIONS",
         content_description="Axes of lesions",
-        content_creator_name="" if result.author.is_algorithm else result.author.name,
+        content_creator_name="" if result.author.is_algorithm else person_name(result.author.name),
         graphic_layers=[_layer()],
         graphic_annotations=[
             _annotation(sheet, lesion, headers[lesion.image.sop_instance_uid], result, source) for lesion in lesions

@@ -21,7 +21,7 @@ from dicom_io.emit.emitting import EmitSettings, Written
 from dicom_io.emit.identity import object_uid, series_uid
 from dicom_io.emit.masked import MaskedLesion, MaskGroup, grouped
 from dicom_io.emit.source import SourceImages
-from dicom_io.emit.wording import SHORT_STRING, one_line
+from dicom_io.emit.wording import SHORT_STRING, one_line, person_name
 
 KIND = "rtstruct"
 DECIMALS = 4
@@ -157,5 +157,5 @@ def _put_observations(found: Dataset, group: MaskGroup, result: Result) -> None:
         item.ReferencedROINumber = number
         item.ROIObservationLabel = one_line(masked.label, SHORT_STRING)
         item.RTROIInterpretedType = "GTV"
-        item.ROIInterpreter = "" if result.author.is_algorithm else result.author.name
+        item.ROIInterpreter = "" if result.author.is_algorithm else person_name(result.author.name)
         found.RTROIObservationsSequence.append(item)

@@ -18,23 +18,23 @@ from highdicom.seg import (
     SegmentationTypeValues,
     SegmentDescription,
 )
-from highdicom.sr import CodedConcept
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import format_number_as_ds
 
 from deeplesion_miner import geometry
-from deeplesion_miner.results import Author, Result, coded
-from deeplesion_miner.types import Code, ImageRef
+from deeplesion_miner.results import Author, Result
+from deeplesion_miner.types import ImageRef
 from dicom_io.attributes import quiet
 from dicom_io.emit import envelope, grid_headers
 from dicom_io.emit.colours import colour
+from dicom_io.emit.concepts import brought, concept
 from dicom_io.emit.emitting import EmitSettings, LeftOut, Written
 from dicom_io.emit.identity import derived_uid, object_uid, series_uid, tracking_uid
 from dicom_io.emit.masked import MaskedLesion, MaskGroup, grouped
 from dicom_io.emit.source import SourceImages
-from dicom_io.emit.wording import LONG_STRING, one_line
+from dicom_io.emit.wording import LONG_STRING, one_line, person_name
 
 KIND = "dicom-seg"
 TYPES = {
@@ -86,7 +86,7 @@ def _written(group: MaskGroup, result: Result, source: SourceImages, settings: E
         fractional_type=SegmentationFractionalTypeValues.OCCUPANCY,
         content_label="LESIONS",
         content_description="Masks of lesions",
-        content_creator_name="" if result.author.is_algorithm else result.author.name,
+        content_creator_name="" if result.author.is_algorithm else person_name(result.author.name),
         # highdicom does not deflate: the writer of the file does, from the same data set.
         transfer_syntax_uid=RLELossless if syntax == RLELossless else ExplicitVRLittleEndian,
         series_description="Lesions (masks)",
@@ -184,18 +184,18 @@ def _without_overlaps(groups: Sequence[MaskGroup]) -> tuple[tuple[MaskGroup, ...
 
 
 def _segment(number: int, masked: MaskedLesion, result: Result) -> SegmentDescription:
-    lesion = masked.lesion
+    lesion, site = masked.lesion, brought(masked.lesion.site)
     by_machine = result.author.is_algorithm
     return SegmentDescription(
         segment_number=number,
         segment_label=masked.label,
-        segmented_property_category=_concept(coded("segment", "category")),
-        segmented_property_type=_concept(coded("segment", "type")),
+        segmented_property_category=concept("segment", "category"),
+        segmented_property_type=concept("segment", "type"),
         algorithm_type=SegmentAlgorithmTypeValues.AUTOMATIC if by_machine else SegmentAlgorithmTypeValues.MANUAL,
         algorithm_identification=_algorithm(result.author) if by_machine else None,
         tracking_uid=tracking_uid(result, lesion),
         tracking_id=masked.label,
-        anatomic_regions=[_concept(lesion.site)] if lesion.site else None,
+        anatomic_regions=[site] if site is not None else None,
         display_color=colour(number),
     )
 
@@ -203,12 +203,9 @@ def _segment(number: int, masked: MaskedLesion, result: Result) -> SegmentDescri
 def _algorithm(author: Author) -> AlgorithmIdentificationSequence:
     return AlgorithmIdentificationSequence(
         name=one_line(author.name, LONG_STRING) or NOT_STATED,
-        family=_concept(coded("segment", "algorithm_family")),
+        family=concept("segment", "algorithm_family"),
         version=one_line(author.version, LONG_STRING) or NOT_STATED,
         source=one_line(author.manufacturer, LONG_STRING) or None,
-        parameters=dict(author.parameters) or None,
+        parameters={one_line(name, LONG_STRING): one_line(value, LONG_STRING) for name, value in author.parameters}
+        or None,
     )
-
-
-def _concept(code: Code) -> CodedConcept:
-    return CodedConcept(code.value, code.scheme, one_line(code.meaning, LONG_STRING))

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import tempfile
 from dataclasses import replace
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from deeplesion_miner.detection import PixelMask
-from deeplesion_miner.types import ImageRef
+from deeplesion_miner.results import Author
+from deeplesion_miner.types import Code, ImageRef
 from dicom_io.emit import Emission, EmitSettings, emit
 from dicom_io.emit.identity import tracking_uid
 from dicom_io.testbed.identity import CANARY_WORDS
@@ -116,6 +124,19 @@ def test_bits_are_deflated_where_run_lengths_are_asked_for(supine: Study, kind: 
     assert found.transfer_syntax_uid == uid == dcmread(BytesIO(found.encoded)).file_meta.TransferSyntaxUID
 
 
+def test_what_is_deflated_is_what_another_tool_inflates(study: Study, tmp_path: Path) -> None:
+    inflate = shutil.which("dcmconv")
+    if inflate is None:
+        pytest.skip("DCMTK is not installed (apt-get install dcmtk)")
+    lesions = [lesion(study, 1, range(2, 5)), lesion(study, 2, (4, 5))]
+    deflated = saved(seg(study, *lesions, settings=EmitSettings(segmentation_syntax="deflated")), tmp_path)
+    inflated = tmp_path / "inflated.dcm"
+    subprocess.run([inflate, "+te", str(deflated), str(inflated)], check=True)
+    assert deflated.stat().st_size * 3 < inflated.stat().st_size
+    assert_same(by_pydicom(inflated, study), planes_of(study, lesions))
+    assert set(dciodvfy(inflated)) <= set(dciodvfy(study.paths[0]))
+
+
 def test_segments_may_overlap(supine: Study, tmp_path: Path) -> None:
     first = lesion(supine, 1, range(2, 6))
     second = replace(first, key="2", label="Lesion 2")
@@ -192,6 +213,41 @@ def test_colours_of_neighbouring_segments_are_far_apart(supine: Study) -> None:
 def test_a_label_is_written_within_the_limits_of_its_value_representation(supine: Study) -> None:
     found = only(seg(supine, lesion(supine, 1, (3,), label="a\\b\r\n" + "x" * 100)))
     assert found.SegmentSequence[0].SegmentLabel == "a b " + "x" * 60
+
+
+@given(label=st.text(max_size=200), meaning=st.text(max_size=100))
+@hypothesis_settings(max_examples=25, deadline=None)
+def test_any_text_is_written_so_that_it_can_be_read(label: str, meaning: str) -> None:
+    study = a_study()
+    site = Code("1234567890123456789", "99LOCAL", meaning)
+    result = study.result(lesion(study, 1, (3,), label=label, site=site), author=Author(label, label, meaning))
+    emission = emit(result, study.source, ("dicom-seg", "rtstruct", "gsps"))
+    mask, structures, state = (dcmread(BytesIO(one.encoded)) for one in emission.objects)
+    name = mask.SegmentSequence[0].SegmentLabel
+    assert name == structures.StructureSetROISequence[0].ROIName == " ".join(name.split())
+    assert 1 <= len(name) <= 64
+    assert state.GraphicAnnotationSequence[0].TextObjectSequence[0].UnformattedTextValue.startswith(name)
+
+
+@cache
+def a_study() -> Study:
+    return written(Path(tempfile.mkdtemp()))
+
+
+def test_a_viewers_free_text_is_no_region(supine: Study) -> None:
+    site = Code("CORNERSTONEFREETEXT", "CORNERSTONEJS", "somewhere")
+    (found,) = only(seg(supine, lesion(supine, 1, (3,), site=site))).SegmentSequence
+    assert "AnatomicRegionSequence" not in found
+
+
+def test_report_and_segmentation_call_a_lesion_by_one_tracking_uid(supine: Study) -> None:
+    result = supine.result(lesion(supine, 1, (3,)), lesion(supine, 2, (4,), tracking_uid="1.2.3"))
+    report, mask = (
+        dcmread(BytesIO(one.encoded)) for one in emit(result, supine.source, ("dicom-sr", "dicom-seg")).objects
+    )
+    tracked: list[str] = []
+    report.walk(lambda _, element: tracked.append(element.value) if element.keyword == "UID" else None)
+    assert {one.TrackingUID for one in mask.SegmentSequence} <= set(tracked)
 
 
 def test_the_same_result_is_the_same_bytes_and_another_one_is_not(supine: Study) -> None:
