@@ -1,8 +1,7 @@
 """Edits planted into reports of ours, saved again as OHIF does, with what must be said of each lesion.
 
-    python -m tests.experiments.planted_edits --edits 5000
-
 Our reports come from our own emitter over phantom CT; each edit is drawn as the viewer's hand does it, by seed.
+`python -m tests.experiments.feedback` classes many of them and counts.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ LESIONS_A_STUDY = 12
 APART_PX = 17.0
 """Least distance of two lesions' middles on one slice: their crosses may touch."""
 EDITS = ("moved", "resized", "relabelled", "deleted", "moved_resized", "moved and relabelled", "resized and relabelled")
+AMBIGUOUS = ("moved_resized and relabelled",)
 KEPT_SHARE, ADDED_SHARE = 0.2, 0.15
 AUTHOR = Author("planted model", "3.1", "deeplesion_miner", parameters=(("weights", "abc"),))
 MADE_AT = datetime(2024, 3, 19, 8, 30)
@@ -67,13 +67,17 @@ class Planted:
         return touched + self.added.total()
 
 
-def plant(folder: Path, edits: int, seed: int = 0) -> Planted:
-    """Writes studies with our report and its re-save until so many edits are planted; OHIF 3.13 and 3.11 in turn."""
+def plant(folder: Path, edits: int, seed: int = 0, *, ambiguous: bool = False) -> Planted:
+    """Writes studies with our report and its re-save until so many edits are planted; OHIF 3.13 and 3.11 in turn.
+
+    `ambiguous` plants what a file cannot tell, too: crosses drawn over deleted lesions; lesions moved, resized and
+    renamed at once.
+    """
     chance = random.Random(seed)
     planted = Planted(folder)
     number = 0
     while planted.edits < edits:
-        _Study(planted, number, chance, seed).write()
+        _Study(planted, number, chance, seed, ambiguous).write()
         number += 1
     return planted
 
@@ -97,8 +101,9 @@ class _Saved(ReportHeader):
 class _Study:
     """One study: its CT, our report, what the reader saved, once or twice."""
 
-    def __init__(self, planted: Planted, number: int, chance: random.Random, seed: int) -> None:
+    def __init__(self, planted: Planted, number: int, chance: random.Random, seed: int, ambiguous: bool) -> None:
         self.planted, self.number, self.chance = planted, number, chance
+        self.ambiguous = ambiguous
         self.edition: Edition = (OHIF_3_13, OHIF_3_11)[number % 2]
         self.folder = planted.folder / f"study_{number:04d}"
         self.identity = StudyIdentity(PERSONS[number % 5], number, "20240318", "091500", f"edits/{seed}")
@@ -181,8 +186,8 @@ class _Study:
         state: dict[str, Drawing] = {one.label: one for one in opened}
         for label in list(state):
             if self.chance.random() >= KEPT_SHARE:
-                self._edit(label, self.chance.choice(EDITS), state, truth)
-        shown = [*opened, *state.values()]
+                self._edit(label, self.chance.choice(EDITS + AMBIGUOUS if self.ambiguous else EDITS), state, truth)
+        shown = [*state.values()] if self.ambiguous else [*opened, *state.values()]
         added = [self._new(shown) for _ in opened if self.chance.random() < ADDED_SHARE]
         if not state and not added:
             # OHIF saves nothing where nothing is left.
