@@ -21,8 +21,9 @@ from dicom_io.address import Address
 from dicom_io.negotiation import ECHO, UNCOMPRESSED, send_at_once
 from dicom_io.standstill import stand_still
 
-ABORT, VANISH, SILENT = "abort", "vanish", "silent"
-"""Instead of a status: A-ABORT, a closed connection, no answer for as long as the association lives."""
+ABORT, VANISH, SILENT, STRAY = "abort", "vanish", "silent", "stray"
+"""Instead of a status: A-ABORT, a closed connection, no answer for as long as the association lives, an answer to
+another request."""
 
 Fate = int | str
 
@@ -47,6 +48,7 @@ class HostileArchive:
         self._report_on_same = report_on_same
         self._action_status = action_status
         self._stop = threading.Event()
+        self._strays = 0
         self.arrivals: list[str] = []
         """SOP Instance UIDs of all requests, in order."""
         self.stored: dict[str, tuple[str, bytes]] = {}
@@ -81,11 +83,19 @@ class HostileArchive:
         # socketserver looks at its end every half second: nobody needs to wait for that.
         threading.Thread(target=self._server.shutdown, daemon=True).start()
 
+    def hang_up(self) -> None:
+        """Aborts what is idle, as archives do after a while."""
+        for association in self._server.active_associations:
+            association.abort()
+
     def _count(self, event: Any) -> None:
         self.associations += 1
         send, lock = event.assoc.dimse.send_msg, threading.Lock()
 
         def send_alone(primitive: Any, context_id: int) -> None:
+            if self._strays > 0 and getattr(primitive, "MessageIDBeingRespondedTo", None) is not None:
+                self._strays -= 1
+                primitive.MessageIDBeingRespondedTo += 1
             with lock:
                 send(primitive, context_id)
 
@@ -110,6 +120,9 @@ class HostileArchive:
             event.assoc.abort()
         elif fate == VANISH:
             event.assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+        if fate == STRAY:
+            self._strays += 1
+            return 0x0000
         while fate == SILENT and event.assoc.is_established and not self._stop.wait(0.02):
             pass
         return 0xC000

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hostile_archive import ABORT, SILENT, VANISH, HostileArchive
+from hostile_archive import ABORT, SILENT, STRAY, VANISH, HostileArchive
 from hypothesis import given
 from hypothesis import strategies as st
 from little_objects import ct, pr, sr, study_objects
+from placed import place
 from pydicom import dcmread, dcmwrite, uid
 from pydicom.dataset import Dataset
 from servers import LOOPBACK, Server, free_port
@@ -26,6 +27,7 @@ import schemas
 from deeplesion_miner.errors import ArchiveError, ConfigError
 from dicom_io.address import Address
 from dicom_io.association import Limits
+from dicom_io.comparison import GetFetch, differs
 from dicom_io.object_file import ObjectFile
 from dicom_io.reencoding import encoded_as
 from dicom_io.sending import StoreSender
@@ -156,6 +158,22 @@ def test_an_archive_that_takes_implicit_vr_only_gets_the_same_values() -> None:
     assert arrived == dcmread(BytesIO(report.file_bytes()))
 
 
+@pytest.mark.servers
+def test_what_real_archives_make_of_deflated_and_run_length_coded_objects_says_the_same(pacs: Server) -> None:
+    address, mask = Address.parse(pacs.address), ct(62, 1)
+    mask.SOPClassUID = uid.SegmentationStorage
+    mask.PixelData = np.arange(256, dtype="<i2").tobytes()
+    mask.compress(uid.RLELossless, generate_instance_uid=False)
+    datasets = {DEFLATED: sr(62), RLE: mask}
+    with StoreSender(address, "MINER") as sender, GetFetch(address, "MINER") as fetch:
+        for syntax, dataset in datasets.items():
+            item = as_file(dataset, syntax)
+            (answer,) = sender.send([item])
+            assert answer.accepted
+            assert answer.transfer_syntax == (syntax if pacs.name == "orthanc" else EXPLICIT)
+            assert differs(fetch, place(dataset), item) is False
+
+
 def test_a_syntax_that_cannot_be_turned_into_another_one_without_loss_is_refused_by_name() -> None:
     jpeg = replace(as_file(ct(1, 1)), transfer_syntax_uid=str(uid.JPEGBaseline8Bit))
     with HostileArchive(syntaxes=[EXPLICIT]) as archive:
@@ -256,7 +274,7 @@ def test_answers_come_one_by_one_so_that_a_kill_loses_the_knowledge_of_one_objec
 # --- bad days --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fate", [ABORT, VANISH, SILENT])
+@pytest.mark.parametrize("fate", [ABORT, VANISH, SILENT, STRAY])
 def test_an_object_whose_association_is_lost_goes_out_again_and_none_is_forgotten(
     objects: list[ObjectFile], fate: str
 ) -> None:
@@ -279,6 +297,15 @@ def test_an_object_that_the_archive_dies_of_is_left_for_later_and_the_others_arr
     assert answers.pop(poison).verdict is Verdict.TEMPORARY
     assert {one.verdict for one in answers.values()} == {Verdict.STORED}
     assert archive.arrivals.count(poison) == 2
+
+
+def test_an_association_that_the_archive_ended_while_it_was_idle_is_made_anew(objects: list[ObjectFile]) -> None:
+    with HostileArchive() as archive, StoreSender(archive.address, "MINER", limits=SHORT) as sender:
+        assert all(one.accepted for one in sender.send(objects[:2]))
+        archive.hang_up()
+        assert all(one.accepted for one in sender.send(objects[2:]))
+    assert set(archive.stored) == {one.sop_instance_uid for one in objects}
+    assert archive.associations == 2
 
 
 def test_nobody_listening_is_an_error_that_may_pass(objects: list[ObjectFile]) -> None:
