@@ -67,13 +67,16 @@ class Plan:
     seed: int
     planted: int = 10
     """Of each kind of `PLANTED`."""
-    archive_lives_s: tuple[float, float] = (10.0, 40.0)
+    archive_lives: tuple[int, int] = (150, 800)
+    """So many objects are queued or delivered between two kills; by the clock a slow machine would come to nothing."""
     archive_rests_s: tuple[float, float] = (0.2, 3.0)
-    process_lives_s: tuple[float, float] = (4.0, 30.0)
+    process_lives: tuple[int, int] = (50, 800)
     processes: int = 2
     storm: Chances = STORM
     reports: Chances = REPORTS
-    most_s: float = 3600.0
+    idle_s: float = 8.0
+    report_within_s: float = 20.0
+    most_s: float = 7200.0
 
 
 @dataclass
@@ -101,6 +104,7 @@ class Bench:
         self.plan = plan
         self.outcome = Outcome(kind)
         self._die = random.Random(plan.seed)
+        self._progress = self._files = 0
         self._listen_port = free_port()
         self._reports = HostileProxy(self._listen_port, plan.seed + 1, plan.reports)
         self.archive = KilledArchive(kind, folder / "archive", self._reports.port)
@@ -147,6 +151,7 @@ class Bench:
 
     def run(self) -> Outcome:
         """The storm, then the look at what it left."""
+        self._files = sum(1 for _ in (self.folder / "results").iterdir())
         self.archive.start()
         self._seed_studies()
         begun_s = time.monotonic()
@@ -173,30 +178,38 @@ class Bench:
         self._dcmtk(STORESCU, "+sd", "-R", LOOPBACK, str(self.archive.port), str(folder))
 
     def _kill_archive(self, ending: threading.Event, die: random.Random) -> None:
-        while not ending.wait(die.uniform(*self.plan.archive_lives_s)):
-            self.archive.kill()
-            time.sleep(die.uniform(*self.plan.archive_rests_s))
-            self.archive.start()
+        end = die.randint(*self.plan.archive_lives)
+        while not ending.wait(0.1):
+            if self._progress >= end:
+                self.archive.kill()
+                time.sleep(die.uniform(*self.plan.archive_rests_s))
+                self.archive.start()
+                end = self._progress + die.randint(*self.plan.archive_lives)
 
     def _send_and_kill(self, begun_s: float) -> None:
         """Processes of ours, each killed after a while, until nothing is left to do."""
-        running: dict[subprocess.Popen[bytes], float] = {}
-        while time.monotonic() - begun_s < self.plan.most_s:
-            for process, end_s in list(running.items()):
-                if process.poll() is None and time.monotonic() > end_s:
-                    process.send_signal(signal.SIGKILL)
-                    self.outcome.process_kills += 1
-                if process.poll() is not None:
-                    del running[process]
-            if self._is_done():
-                break
-            while len(running) < self.plan.processes:
-                running[self._start()] = time.monotonic() + self._die.uniform(*self.plan.process_lives_s)
-            time.sleep(0.1)
-        for process in running:
-            process.send_signal(signal.SIGTERM)
-        for process in running:
-            process.wait()
+        running: dict[subprocess.Popen[bytes], int] = {}
+        try:
+            while time.monotonic() - begun_s < self.plan.most_s:
+                self._progress = self._progressed()
+                for process, end in list(running.items()):
+                    if process.poll() is None and self._progress >= end:
+                        process.send_signal(signal.SIGKILL)
+                        process.wait()
+                        self.outcome.process_kills += 1
+                    if process.poll() is not None:
+                        del running[process]
+                if self._is_done():
+                    break
+                # Only one of them queues.
+                while len(running) < (self.plan.processes if self._is_queued() else 1):
+                    running[self._start()] = self._progress + self._die.randint(*self.plan.process_lives)
+                time.sleep(0.1)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.outcome.process_starts += 1
@@ -209,8 +222,8 @@ class Bench:
             "first_pause_s": 0.2,
             "longest_pause_s": 5,
             "refusal_pause_s": 0.5,
-            "idle_s": 3,
-            "report_within_s": 10,
+            "idle_s": self.plan.idle_s,
+            "report_within_s": self.plan.report_within_s,
         }
         for name, value in settings.items():
             words += ["--set", f"send.{name}={value}"]
@@ -234,9 +247,14 @@ class Bench:
             except sqlite3.OperationalError:  # its tables are about to be made
                 return []
 
+    def _progressed(self) -> int:
+        """How many objects were queued, and how many are settled, together."""
+        found = self._rows("SELECT count(*) + coalesce(sum(state IN ('committed', 'verified', 'dead')), 0) FROM object")
+        return int(found[0][0]) if found else 0
+
     def _is_queued(self) -> bool:
         total = self._rows("SELECT count(*) FROM object")
-        return bool(total) and int(total[0][0]) == len(self.wanted) + len(self.planted)
+        return bool(total) and int(total[0][0]) == self._files
 
     def _is_done(self) -> bool:
         left = self._rows("SELECT count(*) FROM object WHERE state IN ('queued', 'sent', 'failed')")
