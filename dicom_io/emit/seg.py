@@ -5,7 +5,7 @@ One object a series, or a multi-frame image: highdicom, like most readers, takes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
 
@@ -24,13 +24,14 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEnd
 from pydicom.valuerep import format_number_as_ds
 
 from deeplesion_miner import geometry
+from deeplesion_miner.detection import PixelMask
 from deeplesion_miner.results import Author, Result
-from deeplesion_miner.types import ImageRef
+from deeplesion_miner.types import ImagePlane, ImageRef
 from dicom_io.attributes import quiet
 from dicom_io.emit import envelope, grid_headers
 from dicom_io.emit.colours import colour
 from dicom_io.emit.concepts import brought, concept
-from dicom_io.emit.emitting import EmitSettings, LeftOut, Written
+from dicom_io.emit.emitting import EmitSettings, Written
 from dicom_io.emit.identity import derived_uid, object_uid, series_uid, tracking_uid
 from dicom_io.emit.masked import MaskedLesion, MaskGroup, grouped
 from dicom_io.emit.source import SourceImages
@@ -44,18 +45,20 @@ TYPES = {
 }
 NOT_STATED = "not stated"
 """Name or version of an algorithm whose author does not say them (type 1)."""
+LARGEST_STACK_BYTES = 1 << 29
+"""Masks that overlap are stacked, a byte a pixel and segment; a larger stack is written as several objects instead."""
 LARGEST_GAP_IN_THICKNESSES = 2.0
 """Planes farther apart than this have slices between them that were not asked for: the interval is not known."""
 
 
 def write(result: Result, source: SourceImages, settings: EmitSettings, _before: Mapping[str, Dataset]) -> Written:
-    """Segmentations by series, the lesions without a usable mask left out; in label maps those that overlap, too."""
+    """Segmentations by series, the lesions without a usable mask left out."""
     groups, left_out = grouped(result, source, KIND)
-    if settings.segmentation == "labelmap":
-        groups, overlapping = _without_overlaps(groups)
-        left_out += overlapping
     with quiet():
-        return tuple(_written(group, result, source, settings) for group in groups), left_out
+        found = tuple(
+            _written(part, result, source, settings) for group in groups for part in _objects(group, settings)
+        )
+    return found, left_out
 
 
 def transfer_syntax(settings: EmitSettings) -> UID:
@@ -152,35 +155,42 @@ def _drawn(group: MaskGroup) -> Iterator[tuple[int, ImageRef, NDArray[np.bool_]]
     """Segment number, image and whole plane of each mask."""
     for number, masked in enumerate(group.lesions, start=1):
         for image, mask in masked.masks:
-            plane = group.planes[image]
-            yield number, image, mask.on_plane(plane.rows, plane.columns)
+            yield number, image, _whole(mask, group.planes[image])
 
 
-def _without_overlaps(groups: Sequence[MaskGroup]) -> tuple[tuple[MaskGroup, ...], tuple[LeftOut, ...]]:
-    """The groups without the lesions that overlap an earlier one."""
-    found, left_out = [], []
-    for group in groups:
-        taken: dict[ImageRef, NDArray[np.bool_]] = {}
-        kept: list[MaskedLesion] = []
-        for masked in group.lesions:
-            planes = {
-                image: mask.on_plane(group.planes[image].rows, group.planes[image].columns)
-                for image, mask in masked.masks
-            }
-            if any((taken[image] & plane).any() for image, plane in planes.items() if image in taken):
-                left_out.append(LeftOut(masked.lesion.key, masked.lesion.label, KIND, "overlapping"))
-                continue
-            kept.append(masked)
-            for image, plane in planes.items():
-                taken[image] = taken[image] | plane if image in taken else plane
-        found.append(
-            replace(
-                group,
-                planes={image: group.planes[image] for image in group.planes if image in taken},
-                lesions=tuple(kept),
-            )
+def _objects(group: MaskGroup, settings: EmitSettings) -> tuple[MaskGroup, ...]:
+    """The group, or parts of it without overlaps where one object cannot hold them: a label map, or a huge stack."""
+    first = next(iter(group.planes.values()))
+    stack_bytes = len(group.planes) * first.rows * first.columns * len(group.lesions)
+    if settings.segmentation != "labelmap" and stack_bytes <= LARGEST_STACK_BYTES:
+        return (group,)
+    layers: list[tuple[dict[ImageRef, NDArray[np.bool_]], list[MaskedLesion]]] = []
+    for masked in group.lesions:
+        planes = {image: _whole(mask, group.planes[image]) for image, mask in masked.masks}
+        free = (layer for layer in layers if not _overlap(layer[0], planes))
+        taken, lesions = layer = next(free, ({}, []))
+        if not lesions:
+            layers.append(layer)
+        lesions.append(masked)
+        for image, plane in planes.items():
+            taken[image] = taken[image] | plane if image in taken else plane
+    return tuple(
+        replace(
+            group,
+            key=f"{group.key} layer {number}",
+            planes={image: plane for image, plane in group.planes.items() if image in taken},
+            lesions=tuple(lesions),
         )
-    return tuple(found), tuple(left_out)
+        for number, (taken, lesions) in enumerate(layers, start=1)
+    )
+
+
+def _overlap(one: Mapping[ImageRef, NDArray[np.bool_]], other: Mapping[ImageRef, NDArray[np.bool_]]) -> bool:
+    return any((one[image] & plane).any() for image, plane in other.items() if image in one)
+
+
+def _whole(mask: PixelMask, plane: ImagePlane) -> NDArray[np.bool_]:
+    return mask.on_plane(plane.rows, plane.columns)
 
 
 def _segment(number: int, masked: MaskedLesion, result: Result) -> SegmentDescription:

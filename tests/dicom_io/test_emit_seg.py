@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, RLELossless
 
 from deeplesion_miner.detection import PixelMask
-from deeplesion_miner.results import Author
+from deeplesion_miner.results import Author, ReportedLesion
 from deeplesion_miner.types import Code, ImageRef
 from dicom_io.emit import Emission, EmitSettings, emit
 from dicom_io.emit.identity import tracking_uid
@@ -50,8 +50,8 @@ def supine(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return written(tmp_path_factory.mktemp("supine"))
 
 
-def seg(study: Study, *lesions: object, settings: EmitSettings | None = None) -> Emission:
-    return emit(study.result(*lesions), study.source, ("dicom-seg",), settings)  # type: ignore[arg-type]
+def seg(study: Study, *lesions: ReportedLesion, settings: EmitSettings | None = None) -> Emission:
+    return emit(study.result(*lesions), study.source, ("dicom-seg",), settings)
 
 
 def only(emission: Emission) -> Dataset:
@@ -97,7 +97,7 @@ def test_fractional_ones_and_label_maps_hold_the_same_masks(
         assert set(dciodvfy(path)) - set(dciodvfy(supine.paths[0])) == known
 
 
-def apart(study: Study, number: int, place: int) -> object:
+def apart(study: Study, number: int, place: int) -> ReportedLesion:
     """A lesion in a corner of its own."""
     bits = np.zeros((64, 64), np.bool_)
     bits[10 * number + 3 : 10 * number + 9, 20 : 26 + number] = True
@@ -146,12 +146,33 @@ def test_segments_may_overlap(supine: Study, tmp_path: Path) -> None:
     assert_same(by_dcmqi(path, supine, tmp_path / "dcmqi"), planes_of(supine, [first, second]))
 
 
-def test_a_label_map_leaves_out_what_overlaps_an_earlier_lesion(supine: Study, tmp_path: Path) -> None:
-    first = lesion(supine, 1, range(2, 6))
-    second = replace(first, key="2", label="Lesion 2")
-    emission = seg(supine, first, second, settings=LABELMAP)
-    assert [(left.label, left.why) for left in emission.left_out] == [("Lesion 2", "overlapping")]
-    assert_same(by_pydicom(saved(emission, tmp_path), supine), planes_of(supine, [first]))
+def overlapping(study: Study) -> list[ReportedLesion]:
+    """The first two overlap, the third overlaps neither."""
+    first = lesion(study, 1, range(2, 6))
+    return [first, replace(first, key="2", label="Lesion 2"), lesion(study, 3, (7, 8))]
+
+
+def test_overlapping_lesions_are_label_maps_of_their_own(supine: Study, tmp_path: Path) -> None:
+    lesions = overlapping(supine)
+    emission = seg(supine, *lesions, settings=LABELMAP)
+    assert emission.left_out == ()
+    for found, own in zip(emission.objects, ([lesions[0], lesions[2]], [lesions[1]]), strict=True):
+        (tmp_path / "seg").write_bytes(found.encoded)
+        assert_same(by_pydicom(tmp_path / "seg", supine), planes_of(supine, own))
+    assert len({found.series_instance_uid for found in emission.objects}) == 2
+
+
+def test_overlapping_lesions_too_large_for_memory_are_objects_of_their_own(
+    supine: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lesions = overlapping(supine)
+    (together,) = seg(supine, *lesions).objects
+    monkeypatch.setattr("dicom_io.emit.seg.LARGEST_STACK_BYTES", 6 * 64 * 64 * 3 - 1)
+    first, second = seg(supine, *lesions).objects
+    assert len({one.sop_instance_uid for one in (together, first, second)}) == 3
+    for found, own in ((first, [lesions[0], lesions[2]]), (second, [lesions[1]])):
+        (tmp_path / "seg").write_bytes(found.encoded)
+        assert_same(by_pydicom(tmp_path / "seg", supine), planes_of(supine, own))
 
 
 def test_more_segments_than_a_byte_counts(supine: Study, tmp_path: Path) -> None:
