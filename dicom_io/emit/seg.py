@@ -62,7 +62,10 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, _before:
 
 
 def transfer_syntax(settings: EmitSettings) -> UID:
-    """Of the settings; binary segments hold eight pixels a byte, which RLE cannot code (PS3.5 8.2.2): deflated then."""
+    """Of the settings; where run lengths of single bits are asked for, deflated.
+
+    PS3.5 8.2.2 has RLE of single bits since CP-2301 only, and decoders in use (DCMTK's among them) do not know it.
+    """
     if settings.segmentation_syntax == "explicit":
         return ExplicitVRLittleEndian
     if settings.segmentation_syntax == "rle" and settings.segmentation != "binary":

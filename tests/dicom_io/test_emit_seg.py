@@ -137,6 +137,18 @@ def test_what_is_deflated_is_what_another_tool_inflates(study: Study, tmp_path: 
     assert set(dciodvfy(inflated)) <= set(dciodvfy(study.paths[0]))
 
 
+@pytest.mark.parametrize("kind", ["fractional", "labelmap"])
+def test_run_lengths_are_what_another_tool_decodes(supine: Study, tmp_path: Path, kind: str) -> None:
+    decode = shutil.which("dcmdrle")
+    if decode is None:
+        pytest.skip("DCMTK is not installed (apt-get install dcmtk)")
+    settings = EmitSettings(segmentation=kind, segmentation_syntax="rle")  # type: ignore[arg-type]
+    lesions = [apart(supine, number, 1 + 3 * number) for number in (0, 1, 2)]
+    coded, decoded = saved(seg(supine, *lesions, settings=settings), tmp_path), tmp_path / "decoded.dcm"
+    subprocess.run([decode, str(coded), str(decoded)], check=True)
+    assert_same(by_pydicom(decoded, supine), planes_of(supine, lesions))
+
+
 def test_segments_may_overlap(supine: Study, tmp_path: Path) -> None:
     first = lesion(supine, 1, range(2, 6))
     second = replace(first, key="2", label="Lesion 2")
