@@ -177,6 +177,13 @@ def pacs(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield server
 
 
+@pytest.fixture(scope="session", params=["orthanc", "dcmqrscp"])
+def target(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Each of the installed archives in turn, for tests that send: unlike `pacs` it fills with whatever they like."""
+    with STARTERS[request.param](tmp_path_factory.mktemp(f"target-{request.param}")) as server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def orthanc_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """An Orthanc with DICOMweb and storage commitment, empty at the start of the session."""

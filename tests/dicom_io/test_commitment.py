@@ -72,14 +72,14 @@ def pairs(objects: list[ObjectFile]) -> list[tuple[str, str]]:
 
 
 @pytest.mark.servers
-def test_orthanc_reports_on_an_association_of_its_own_what_it_has_and_what_not(pacs: Server) -> None:
-    if pacs.name != "orthanc":
+def test_orthanc_reports_on_an_association_of_its_own_what_it_has_and_what_not(target: Server) -> None:
+    if target.name != "orthanc":
         pytest.skip("dcmqrscp offers no commitment")
     objects, desk = as_files(*study_objects(71, 3)), Desk(TRANSACTION)
     references = [*pairs(objects), (CT, "1.2.3.4.5"), (CT, sr_uid(71))]
     with (
-        ReportListener("MINER", desk.take, host=LOOPBACK, port=pacs.move_port),
-        StoreSender(Address.parse(pacs.address), "MINER", on_report=desk.take) as sender,
+        ReportListener("MINER", desk.take, host=LOOPBACK, port=target.move_port),
+        StoreSender(Address.parse(target.address), "MINER", on_report=desk.take) as sender,
     ):
         assert all(one.accepted for one in sender.send(objects))
         assert Committer(sender).request(TRANSACTION, references)
@@ -90,10 +90,10 @@ def test_orthanc_reports_on_an_association_of_its_own_what_it_has_and_what_not(p
 
 
 @pytest.mark.servers
-def test_a_title_that_orthanc_does_not_list_gets_no_commitment_and_no_error(pacs: Server) -> None:
+def test_a_title_that_orthanc_does_not_list_gets_no_commitment_and_no_error(target: Server) -> None:
     """It accepts the context and drops the association at the request; dcmqrscp refuses the context."""
     objects = as_files(sr(72))
-    with StoreSender(Address.parse(pacs.address), "STRANGER", limits=SHORT) as sender:
+    with StoreSender(Address.parse(target.address), "STRANGER", limits=SHORT) as sender:
         assert Committer(sender).request(TRANSACTION, pairs(objects)) is False
         assert all(one.accepted for one in sender.send(objects)), "sending goes on"
 

@@ -52,12 +52,12 @@ def reports(study: int, count: int) -> list[Dataset]:
 
 
 @pytest.fixture(scope="session")
-def filled(pacs: Server) -> tuple[Server, list[Dataset]]:
+def filled(target: Server) -> tuple[Server, list[Dataset]]:
     """An archive that holds a study of images, a few reports and many reports."""
     objects = [*study_objects(81, 4), *reports(82, 3), *reports(83, 12), pr(81)]
-    with StoreSender(Address.parse(pacs.address), "MINER") as sender:
+    with StoreSender(Address.parse(target.address), "MINER") as sender:
         assert all(one.accepted for one in sender.send(ObjectFile.read(encoded(one)) for one in objects))
-    return pacs, objects
+    return target, objects
 
 
 @pytest.fixture

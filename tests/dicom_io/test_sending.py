@@ -68,12 +68,12 @@ def test_what_arrives_is_what_lies_in_the_files_byte_for_byte(objects: list[Obje
 
 
 @pytest.mark.servers
-def test_real_archives_take_every_object(pacs: Server, tmp_path: Path) -> None:
+def test_real_archives_take_every_object(target: Server, tmp_path: Path) -> None:
     objects = [as_file(one) for one in (*study_objects(61, 3), pr(61))]
     paths = [tmp_path / one.sop_instance_uid for one in objects]
     for path, one in zip(paths, objects, strict=True):
         path.write_bytes(one.file_bytes())
-    with StoreSender(Address.parse(pacs.address), "MINER") as sender:
+    with StoreSender(Address.parse(target.address), "MINER") as sender:
         first = list(sender.send(map(ObjectFile.read, paths)))
         again = list(sender.send(objects))
     assert {one.verdict for one in (*first, *again)} == {Verdict.STORED}, "to send an object again does no harm"
@@ -159,8 +159,8 @@ def test_an_archive_that_takes_implicit_vr_only_gets_the_same_values() -> None:
 
 
 @pytest.mark.servers
-def test_what_real_archives_make_of_deflated_and_run_length_coded_objects_says_the_same(pacs: Server) -> None:
-    address, mask = Address.parse(pacs.address), ct(62, 1)
+def test_what_real_archives_make_of_deflated_and_run_length_coded_objects_says_the_same(target: Server) -> None:
+    address, mask = Address.parse(target.address), ct(62, 1)
     mask.SOPClassUID = uid.SegmentationStorage
     mask.PixelData = np.arange(256, dtype="<i2").tobytes()
     mask.compress(uid.RLELossless, generate_instance_uid=False)
@@ -170,7 +170,7 @@ def test_what_real_archives_make_of_deflated_and_run_length_coded_objects_says_t
             item = as_file(dataset, syntax)
             (answer,) = sender.send([item])
             assert answer.accepted
-            assert answer.transfer_syntax == (syntax if pacs.name == "orthanc" else EXPLICIT)
+            assert answer.transfer_syntax == (syntax if target.name == "orthanc" else EXPLICIT)
             assert differs(fetch, place(dataset), item) is False
 
 
@@ -320,10 +320,10 @@ def test_an_unknown_host_is_named(objects: list[ObjectFile]) -> None:
 
 
 @pytest.mark.servers
-def test_a_rejection_says_whose_title_is_wrong(pacs: Server, objects: list[ObjectFile]) -> None:
-    if pacs.name != "dcmqrscp":
+def test_a_rejection_says_whose_title_is_wrong(target: Server, objects: list[ObjectFile]) -> None:
+    if target.name != "dcmqrscp":
         pytest.skip("Orthanc answers to any title")
-    address = replace(Address.parse(pacs.address), ae_title="WRONG")
+    address = replace(Address.parse(target.address), ae_title="WRONG")
     with pytest.raises(ArchiveError, match="association rejected: its AE title is not WRONG") as caught:
         next(StoreSender(address, "MINER").send(objects))
     assert not caught.value.temporary

@@ -29,18 +29,18 @@ def by_name(findings: Iterable[Finding]) -> dict[str, Finding]:
 
 
 @pytest.mark.servers
-def test_real_archives_say_what_they_take_and_hold_nothing_new_afterwards(pacs: Server) -> None:
-    address = Address.parse(pacs.address)
+def test_real_archives_say_what_they_take_and_hold_nothing_new_afterwards(target: Server) -> None:
+    address = Address.parse(target.address)
     link = Link(address, "MINER")
     before = len(link.find(study_keys(Window(None, None))))
-    found = by_name(probe_target(address, "MINER", report_host=LOOPBACK, report_port=pacs.move_port))
+    found = by_name(probe_target(address, "MINER", report_host=LOOPBACK, report_port=target.move_port))
     assert len(link.find(study_keys(Window(None, None)))) == before
     link.close()
     taken = ("sr_comprehensive_3d", "sr_comprehensive", "seg", "rtstruct", "gsps", "kos", "explicit", "find", "get")
     assert {found[f"target_{name}"].level for name in taken} == {Level.OK}
     assert found["target_label_map"].text == "Label Map Segmentation is refused"
     assert found["target_label_map"].advice == "Fallback: label map -> binary segmentation."
-    if pacs.name == "orthanc":
+    if target.name == "orthanc":
         assert found["target_commitment"].text == "storage commitment is offered, and its reports reach us"
         assert found["target_deflated"].text.endswith("is taken wherever we would use it")
     else:
@@ -50,10 +50,10 @@ def test_real_archives_say_what_they_take_and_hold_nothing_new_afterwards(pacs: 
 
 
 @pytest.mark.servers
-def test_a_report_that_would_not_reach_us_is_found_out_before_anything_is_sent(pacs: Server) -> None:
-    if pacs.name != "orthanc":
+def test_a_report_that_would_not_reach_us_is_found_out_before_anything_is_sent(target: Server) -> None:
+    if target.name != "orthanc":
         pytest.skip("dcmqrscp offers no commitment")
-    stranger = by_name(probe_target(Address.parse(pacs.address), "STRANGER"))["target_commitment"]
+    stranger = by_name(probe_target(Address.parse(target.address), "STRANGER"))["target_commitment"]
     assert stranger.level is Level.WARN
     assert "does the archive list STRANGER?" in stranger.text
 
@@ -85,7 +85,7 @@ def test_an_archive_without_reports_cannot_take_measurements() -> None:
 
 
 def test_one_kind_of_reports_is_enough() -> None:
-    with HostileArchive(classes=[SEG, SR_CLASSES[0]]) as archive:
+    with HostileArchive(classes=[SEG, SR_CLASSES[0]], commitment=False) as archive:
         found = by_name(probe_target(archive.address, "MINER", limits=SHORT))
     assert found["target_sr_comprehensive"].level is Level.OK
     assert found["target_sr_comprehensive_3d"].level is Level.WARN
