@@ -7,6 +7,7 @@ import http.client
 import http.server
 import json
 import os
+import sys
 import threading
 import urllib.parse
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ def serving(version: str, archive: str) -> Iterator[str]:
     """URL of the viewer, whose one data source is the archive at the HTTP address `archive`."""
     handler = type("_Bound", (_Handler,), {"archive": urllib.parse.urlsplit(archive).netloc})
     directory = str(distribution(version))
-    with http.server.ThreadingHTTPServer((LOOPBACK, 0), functools.partial(handler, directory=directory)) as server:
+    with _Server((LOOPBACK, 0), functools.partial(handler, directory=directory)) as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:
@@ -83,6 +84,13 @@ def serving(version: str, archive: str) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Nothing where the browser dropped a connection that it no longer needed."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(http.server.SimpleHTTPRequestHandler):
