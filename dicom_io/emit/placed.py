@@ -59,6 +59,8 @@ def place(
             why = "image_missing"
         elif isinstance(plane, Unreadable):
             why = "bad_geometry"
+        elif not reference_of(source, lesion.image).sop_class_uid:
+            why = "no_sop_class"
         else:
             why = unfit(lesion, plane)
         if why:

@@ -461,6 +461,15 @@ def test_an_image_without_usable_geometry_holds_no_lesion() -> None:
     assert emission.objects == ()
 
 
+def test_an_image_that_does_not_say_what_it_is_cannot_be_referred_to() -> None:
+    source = made_up(16, 16, (1, 1))
+    header = replace(source.headers["1.2.3"][0], sop_class_uid="")
+    nameless = SourceImages(source.datasets, {"1.2.3": (header,)}, source.patient)
+    emission = emit(one_cross(Segment((2, 2), (9, 9)), Segment((4, 8), (8, 4))), nameless, ("dicom-sr", "kos"))
+    assert {one.why for one in emission.left_out} == {"no_sop_class"}
+    assert emission.objects == ()
+
+
 def test_without_any_lesion_there_is_no_report(phantoms: Phantoms) -> None:
     result = phantoms.result("chiara/0")
     for kind in ("dicom-sr", "volume-sr", "kos"):
