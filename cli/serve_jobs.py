@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import signal
 import threading
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -45,14 +46,26 @@ class Workers:
                 )
             pool = self._pool
         try:
-            return pool.submit(run_job, request, self._settings).result()
-        except BrokenProcessPool as error:
+            running = pool.submit(run_job, request, self._settings)
+            failure = running.exception()
+        except (RuntimeError, CancelledError) as error:  # the node stops, or the pool broke just now
+            raise self._failed(pool, error) from error
+        if failure is not None:
+            raise self._failed(pool, failure)
+        answer = running.result()
+        if isinstance(answer, Failure):
+            raise JobFailed(answer.text, temporary=answer.temporary)
+        return answer
+
+    def _failed(self, pool: ProcessPoolExecutor, error: BaseException) -> JobFailed:
+        """What no job foresees: a killed or crashed process, too little memory, an error in a library."""
+        if isinstance(error, BrokenProcessPool):
             with self._lock:
                 if self._pool is pool:
                     self._pool = None
-            raise JobFailed("the process of the model was killed, or crashed", temporary=True) from error
-        except RuntimeError as error:  # the node stops
-            raise JobFailed(str(error), temporary=True) from error
+            return JobFailed("the process of the model was killed, or crashed", temporary=True)
+        temporary = isinstance(error, MemoryError | RuntimeError | CancelledError)
+        return JobFailed(f"{type(error).__name__}: {error}", temporary=temporary)
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +77,7 @@ class Workers:
             return
         for process in list(self._pool._processes.values()):
             process.terminate()  # a job that still runs is queued in the journal
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _leave_signals_to_the_node() -> None:
@@ -72,8 +85,27 @@ def _leave_signals_to_the_node() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def run_job(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...]:
+@dataclass(frozen=True)
+class Failure:
+    """Why a job was not done, as it comes over from a worker's process: exceptions of ours do not travel whole."""
+
+    text: str
+    temporary: bool
+
+
+def run_job(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...] | Failure:
     """Looks at the series and writes what was found; no objects where nothing was. Runs in a worker process."""
+    try:
+        return _looked(request, settings)
+    except JobFailed as error:
+        return Failure(str(error), error.temporary)
+    except MinerError as error:
+        return Failure(str(error), temporary=False)
+    except OSError as error:
+        return Failure(str(error), temporary=True)
+
+
+def _looked(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...]:
     from cli.finding import in_studies
     from cli.results import results_of
     from deeplesion_miner.types import StudyQuery

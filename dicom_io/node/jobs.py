@@ -133,6 +133,9 @@ class Jobs:
             objects = self._made(job)
         except (MinerError, OSError) as error:
             temporary = error.temporary if isinstance(error, JobFailed) else isinstance(error, OSError)
+            if temporary and self._stopping.is_set():
+                self._journal.job_interrupted(job)
+                return
             again = temporary and job.attempts < ATTEMPTS
             pause_s = min(_FIRST_PAUSE_S * 2 ** (job.attempts - 1), _LONGEST_PAUSE_S)
             self._journal.job_failed(job, str(error), time.time() + pause_s if again else None)

@@ -226,6 +226,13 @@ class Journal:
         """A job did not succeed; it is tried again then, or never."""
         self._set_job(job, "failed" if again_at_s is None else "queued", reason, again_at_s or 0.0, 0)
 
+    def job_interrupted(self, job: Job) -> None:
+        """A stop ended the job: it is queued again, and the attempt does not count."""
+        with self._transaction() as database:
+            database.execute(
+                "UPDATE job SET state = 'queued', attempts = attempts - 1, due_s = 0 WHERE number = ?", (job.number,)
+            )
+
     def requeue_interrupted(self) -> int:
         """Jobs that ran when the last process ended are queued again; to be called before any is claimed."""
         with self._transaction() as database:

@@ -9,9 +9,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import threading
 from datetime import UTC, datetime
 from typing import TextIO
+
+_UID = re.compile(r"\b[0-2](?:\.[0-9]+){4,}\b")
+"""A UID within a text (PS3.5 9.1); numeric addresses of hosts have fewer parts."""
 
 Value = str | int | float | bool | None
 
@@ -49,8 +53,15 @@ class NodeLog:
         self._write("error", event, values)
 
     def _write(self, level: str, event: str, values: dict[str, Value]) -> None:
+        told = {name: self._without_uids(value) for name, value in values.items()}
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"at": at, "level": level, "event": event, **values}, default=str)
+        line = json.dumps({"at": at, "level": level, "event": event, **told}, default=str)
         with self._lock:
             self._stream.write(line + "\n")
             self._stream.flush()
+
+    def _without_uids(self, value: Value) -> Value:
+        """Error texts of other rooms name objects by their UIDs; here those are short names, too."""
+        if self._verbose or not isinstance(value, str):
+            return value
+        return _UID.sub(lambda found: self.name(found[0]), value)

@@ -113,3 +113,13 @@ def test_labels_are_escaped_and_unknown_counters_refused() -> None:
     with pytest.raises(KeyError):
         metrics.count("surprises_total")
     assert all(text.endswith(".") for text in HELP.values())
+
+
+def test_uids_within_texts_of_errors_are_told_by_their_short_names() -> None:
+    stream = StringIO()
+    log = NodeLog(stream, b"key")
+    log.info(
+        "one", why="1.2.840.113619.2.55.3: no association with 127.0.0.1:104", study=log.name("1.2.840.113619.2.55.3")
+    )
+    record = json.loads(stream.getvalue())
+    assert record["why"] == f"{record['study']}: no association with 127.0.0.1:104"

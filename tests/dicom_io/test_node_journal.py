@@ -89,6 +89,10 @@ def test_a_failed_job_waits_for_its_time_or_for_a_person(journal: Journal) -> No
     assert journal.claim_job(199.0) is None
     job = journal.claim_job(200.0)
     assert job is not None
+    journal.job_interrupted(job)
+    job = journal.claim_job(200.0)
+    assert job is not None
+    assert job.attempts == 2  # a stop is no attempt
     journal.job_failed(job, "no such model", None)
     assert journal.claim_job(1e9) is None
     assert journal.failures() == [("1", "lesions", 2, "no such model")]

@@ -80,11 +80,14 @@ class Outcome:
     exits: list[int] = field(default_factory=list)
     """Exit codes of the node's processes, in order; -9 is the kill."""
     notes: dict[str, object] = field(default_factory=dict)
+    is_refused: bool = False
+    """Whether every object is to be refused."""
 
     @property
     def is_well(self) -> bool:
-        """Everything was taken in the end, nothing was lost, changed or left over."""
-        return self.answered_0000 == self.objects and not (self.lost or self.changed or self.left_over)
+        """Everything was taken in the end, or refused where it should be; nothing was lost, changed or left over."""
+        answered = self.refused if self.is_refused else self.answered_0000
+        return answered == self.objects and not (self.lost or self.changed or self.left_over)
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,11 @@ class Watch:
         self._thread.join()
 
 
-def push(port: int, objects: Sequence[ObjectFile], folder: Path, more: Sequence[str], sender: Sender) -> None:
+def push(
+    port: int, objects: Sequence[ObjectFile], folder: Path, more: Sequence[str], sender: Sender, turns: int
+) -> None:
     """Sends until every object was answered with success, or too often."""
-    while len(sender.succeeded) < len(objects) and sender.turns < MOST_TURNS:
+    while len(sender.succeeded) < len(objects) and sender.turns < turns:
         left = [one for one in objects if one.sop_instance_uid not in sender.succeeded]
         sent = storescu(port, left, folder, more=more)
         sender.turns += 1
@@ -151,12 +156,14 @@ def scenario(
     more: Sequence[str] = (),
     settings: Sequence[str] = (),
     during: Callable[[Pushing], None] | None = None,
+    is_refused: bool = False,
 ) -> Outcome:
-    """Runs one scenario in an empty folder."""
+    """Runs one scenario in an empty folder; with `is_refused` nobody sends twice."""
     folder.mkdir(parents=True)
     studies = load.objects()
     size = sum(one.size_bytes() for study in studies for one in study)
-    outcome = Outcome(name, sum(map(len, studies)), round(size / 1e6, 1))
+    outcome = Outcome(name, sum(map(len, studies)), round(size / 1e6, 1), is_refused=is_refused)
+    turns = 1 if is_refused else MOST_TURNS
     rules = write_rules(folder / "rules.toml", *PEERS, quiet_s=2.0)
     senders = [Sender() for _ in studies]
     watch = Watch(outcome)
@@ -164,7 +171,7 @@ def scenario(
         outcome.before_mb = round(pushing.node.resident_bytes() / 1e6, 1)
         began_s = time.monotonic()
         threads = [
-            threading.Thread(target=push, args=[pushing.port, study, folder / f"study-{number}", more, sender])
+            threading.Thread(target=push, args=[pushing.port, study, folder / f"study-{number}", more, sender, turns])
             for number, (study, sender) in enumerate(zip(studies, senders, strict=True))
         ]
         for thread in threads:
@@ -369,6 +376,8 @@ def run(load: Load, folder: Path) -> list[Outcome]:
         scenario("kill -9 and restart, twice, TLS", load, folder / "5",
                  during=ended_and_started(signal.SIGKILL, load), **secure),
         scenario("abused", load, folder / "6", during=abused),
+        scenario("all too large", load, folder / "8", settings=["archive.max_object_mb=0.001"], is_refused=True),
+        scenario("disk almost full", load, folder / "9", settings=["serve.least_free_mb=1e9"], is_refused=True),
     ):  # fmt: skip
         print(json.dumps(asdict(outcome)), flush=True)
         outcomes.append(outcome)
@@ -425,8 +434,10 @@ def page(outcomes: Sequence[Outcome], load: Load, command: str) -> str:
             "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
             *rows,
             "",
-            "*Unanswered* are objects that were under way when the node ended; their senders sent them again. *Refused*"
-            " are answers other than 0000. *Left over* are temporary files after the last stop.",
+            "*Unanswered* are objects that were under way when the node ended, that waited in the sender behind them,"
+            " and those of every attempt while nobody listened; their senders sent them again. *Refused* are answers"
+            " other than 0000. *Left over* are temporary files after the last stop. The second SIGTERM gives"
+            " associations one second and then aborts them (exit code 3); the first waits until they have ended.",
             "",
             "Abused, while the twenty studies came in:",
             "",

@@ -13,7 +13,9 @@ from tests.experiments.soak import slope
 
 LOAD = Load(studies=5, images=8, rows=64)
 
-pytestmark = pytest.mark.skipif(shutil.which("storescu") is None, reason="DCMTK is not installed (apt-get install dcmtk)")
+pytestmark = pytest.mark.skipif(
+    shutil.which("storescu") is None, reason="DCMTK is not installed (apt-get install dcmtk)"
+)
 
 
 @pytest.mark.servers
@@ -34,6 +36,13 @@ def test_floods_lies_and_strangers_are_refused_while_everybody_else_is_served(tm
     assert outcome.notes["wrong called AE"] == "Reason: Called AE Title Not Recognized"
     assert outcome.notes["oversized PDU"] == "aborted, aborted, aborted"
     assert outcome.peak_mb < 200
+
+
+@pytest.mark.servers
+def test_what_is_refused_is_refused_with_a_status_and_leaves_nothing(tmp_path: Path) -> None:
+    outcome = scenario("refused", LOAD, tmp_path / "refused", settings=["archive.max_object_mb=0.001"], is_refused=True)
+    assert outcome.is_well, outcome
+    assert outcome.refused == outcome.objects
 
 
 def test_the_slope_of_a_soak_is_that_of_a_straight_line_through_its_settled_part() -> None:
