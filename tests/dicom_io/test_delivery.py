@@ -368,15 +368,15 @@ def test_interrupted_in_the_middle_nothing_is_forgotten_and_nothing_sent_twice(f
 
 
 @pytest.fixture
-def seeded(pacs: Server, tmp_path: Path) -> Iterator[Server]:
+def seeded(target: Server, tmp_path: Path) -> Iterator[Server]:
     """An archive that has one image of the study."""
     from little_objects import ct, write
 
     image = ct(1, 1)
     image.PatientID = "P1"
     write(tmp_path / "image", image)
-    pacs.send(tmp_path / "image")
-    yield pacs
+    target.send(tmp_path / "image")
+    yield target
 
 
 @pytest.mark.servers

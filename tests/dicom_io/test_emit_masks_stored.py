@@ -70,10 +70,10 @@ def as_stored(server: Server, uid: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
-def test_archives_take_every_kind_by_c_store(pacs: Server, study: Study, encoding: str) -> None:
+def test_archives_take_every_kind_by_c_store(target: Server, study: Study, encoding: str) -> None:
     files = [ObjectFile.read(one.encoded) for one in objects(study, ENCODINGS[encoding])]
     assert len(files) == 3
-    assert {one.verdict for one in by_store(pacs, files)} == {Verdict.STORED}
+    assert {one.verdict for one in by_store(target, files)} == {Verdict.STORED}
 
 
 @pytest.mark.parametrize("way", [by_store, by_stow])
@@ -103,8 +103,8 @@ def test_label_maps_are_taken_by_stow(orthanc_web: Server, study: Study, tmp_pat
     assert_same(by_pydicom(as_stored(orthanc_web, mask.sop_instance_uid, tmp_path), study), truth)
 
 
-def test_an_archive_that_does_not_know_label_maps_refuses_them_by_c_store(pacs: Server, study: Study) -> None:
+def test_an_archive_that_does_not_know_label_maps_refuses_them_by_c_store(target: Server, study: Study) -> None:
     mask, *_ = objects(study, LABEL_MAPS["labels"])
-    (answer,) = by_store(pacs, [ObjectFile.read(mask.encoded)])
+    (answer,) = by_store(target, [ObjectFile.read(mask.encoded)])
     assert answer.verdict is Verdict.PERMANENT
     assert "Label Map" in answer.text
