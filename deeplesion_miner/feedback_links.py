@@ -18,8 +18,8 @@ from deeplesion_miner.merge import SAVES_WITHOUT_PREDECESSOR
 class Chain:
     """What followed one report of ours."""
 
-    ours: tuple[str, ...]
-    """The report itself."""
+    ours: str
+    """SOP Instance UID of the report itself."""
     saves: list[str] = field(default_factory=list)
     """SOP Instance UIDs of its re-saves, oldest first, rejected ones among them."""
     tip: str = ""
@@ -49,9 +49,10 @@ class _Linking:
         self.marks: Mapping[str, list[Mark]] = {
             one.uid: [mark for mark in marks_of(one, planes) if mark.is_measured] for one in reports
         }
+        self.on_image = {uid: _by_image(marks) for uid, marks in self.marks.items()}
         named = {p for one in reports if one.author is not None for p in one.source.predecessors}
         self.chains = {
-            one.uid: Chain((one.uid,), is_corrected=one.uid in named)
+            one.uid: Chain(one.uid, is_corrected=one.uid in named)
             for one in reports
             if one.author is not None and self.marks[one.uid]
         }
@@ -90,23 +91,30 @@ class _Linking:
         of several that fit alike."""
         family = set()
         before = [chain for uid, chain in self.chains.items() if self._may_follow(report, self.by_uid[uid])]
-        before.sort(key=lambda chain: _age(self.by_uid[chain.ours[0]]), reverse=True)
+        before.sort(key=lambda chain: _age(self.by_uid[chain.ours]), reverse=True)
         for mark in self.marks[report.uid]:
             fits = [
                 (strength, distance(old, mark), rank)
                 for rank, chain in enumerate(before)
-                for state in {*chain.ours, *chain.saves}
-                for old in self.marks[state]
+                for state in (chain.ours, *chain.saves)
+                for old in self.on_image[state].get(mark.image, ())
                 if (strength := is_link(old, mark, self.settings)) is not None
             ]
             if fits:
-                family.add(before[min(fits)[2]].ours[0])
+                family.add(before[min(fits)[2]].ours)
         return frozenset(family)
 
     def _may_follow(self, report: ReadReport, ours: ReadReport) -> bool:
         """False where both times are known and ours is not the earlier one, or where ours was made from it."""
         earlier, later = ours.source.content_datetime, report.source.content_datetime
         return (not earlier or not later or earlier < later) and report.uid not in ours.source.predecessors
+
+
+def _by_image(marks: Iterable[Mark]) -> Mapping[tuple[str, int] | None, list[Mark]]:
+    found: dict[tuple[str, int] | None, list[Mark]] = {}
+    for mark in marks:
+        found.setdefault(mark.image, []).append(mark)
+    return found
 
 
 def _age(report: ReadReport) -> tuple[str, str]:

@@ -7,7 +7,7 @@ label and its place, in this order.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -126,17 +126,40 @@ def _in_pixels(axis: Axis, plane: ImagePlane | None) -> Segment | None:
 
 def pairs(before: Sequence[Mark], after: Sequence[Mark], settings: FeedbackSettings) -> tuple[tuple[int, int], ...]:
     """Positions (before, after) of the same lesions, by strength of evidence, then the nearest ones together."""
-    found: list[tuple[int, int]] = []
-    for strength in range(len(_EVIDENCE)):
-        left = [i for i in range(len(before)) if i not in dict(found)]
-        right = [j for j in range(len(after)) if j not in [other for _, other in found]]
-        costs = np.full((len(left), len(right)), math.inf)
-        for row, i in enumerate(left):
-            for column, j in enumerate(right):
-                if _EVIDENCE[strength](before[i], after[j], settings):
-                    costs[row, column] = distance(before[i], after[j])
-        found += [(left[row], right[column]) for row, column in assign(costs)]
-    return tuple(sorted(found))
+    found: dict[int, int] = {}
+    for tests, key in ((_EVIDENCE[:1], _tracking_uid_of), (_EVIDENCE[1:], _image_of)):
+        for here, there in _together(before, after, key):
+            for holds in tests:
+                taken = set(found.values())
+                left = [i for i in here if i not in found]
+                right = [j for j in there if j not in taken]
+                costs = np.full((len(left), len(right)), math.inf)
+                for row, i in enumerate(left):
+                    for column, j in enumerate(right):
+                        if holds(before[i], after[j], settings):
+                            costs[row, column] = distance(before[i], after[j])
+                found.update((left[row], right[column]) for row, column in assign(costs))
+    return tuple(sorted(found.items()))
+
+
+def _together(
+    before: Sequence[Mark], after: Sequence[Mark], key: Callable[[Mark], object]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Positions of marks that can be the same lesion: those with one key, which is not empty."""
+    groups: dict[object, tuple[list[int], list[int]]] = {}
+    for side, marks in enumerate((before, after)):
+        for position, mark in enumerate(marks):
+            if key(mark):
+                groups.setdefault(key(mark), ([], []))[side].append(position)
+    return (group for group in groups.values() if all(group))
+
+
+def _tracking_uid_of(mark: Mark) -> str:
+    return mark.bookmark.tracking_uid
+
+
+def _image_of(mark: Mark) -> tuple[str, int] | None:
+    return mark.image
 
 
 def strength_of(before: Mark, after: Mark, settings: FeedbackSettings) -> int | None:
