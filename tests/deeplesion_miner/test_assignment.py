@@ -7,7 +7,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -36,6 +36,7 @@ def best_of_all(costs: NDArray[np.float64]) -> tuple[int, float]:
     return -pairs, cost
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(matrices())
 def test_an_assignment_is_the_best_that_there_is(costs: NDArray[np.float64]) -> None:
     found = assign(costs)

@@ -10,7 +10,7 @@ from dataclasses import fields, replace
 
 import pytest
 from core_factories import axial_plane, image_ref
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import schemas
@@ -507,6 +507,7 @@ MARKS = st.builds(
 )
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(MARKS, min_size=1, max_size=5), st.lists(MARKS, max_size=5), st.lists(MARKS, max_size=3), st.randoms())
 def test_every_lesion_has_one_row_and_every_mark_is_a_lesion_or_added(
     before: list[Bookmark], after: list[Bookmark], others: list[Bookmark], chance: random.Random
@@ -523,6 +524,7 @@ def test_every_lesion_has_one_row_and_every_mark_is_a_lesion_or_added(
         assert by_save[SAVE] == len(after)
 
 
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(MARKS, st.floats(-5, 5), st.floats(-5, 5))
 def test_noise_is_never_an_edit_and_a_drag_is_always_one(one: Bookmark, x: float, y: float) -> None:
     noise = FeedbackSettings().noise_px
