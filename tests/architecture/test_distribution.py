@@ -11,7 +11,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 from source_tree import ROOMS, ROOT
+
+from dicom_io.testbed.newcomer import FARID
 
 
 def tracked(*folders: str) -> list[str]:
@@ -53,9 +56,10 @@ def test_the_wheel_holds_nothing_but_the_rooms(wheel_names: set[str]) -> None:
     assert {top for top in tops if not top.endswith(".dist-info")} == set(ROOMS)
 
 
-def test_no_file_of_the_project_is_a_dicom_object() -> None:
-    paths = [ROOT / name for name in tracked()]
-    assert [path.name for path in paths if path.is_file() and is_dicom(path)] == []
+def test_no_dicom_object_of_the_project_is_of_a_person() -> None:
+    objects = [ROOT / name for name in tracked() if (ROOT / name).is_file() and is_dicom(ROOT / name)]
+    assert {path.parent for path in objects} == {ROOT / "tests" / "feedback_samples"}
+    assert {(str(one.PatientName), one.PatientID) for one in map(dcmread, objects)} == {(FARID.name, FARID.patient_id)}
 
 
 def is_dicom(path: Path) -> bool:
