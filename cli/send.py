@@ -67,6 +67,9 @@ def command(
     destination = checked(send.to or send.stow_url) if send.to or send.stow_url else None
     if files and (status or forget_delivered):
         raise ConfigError("--status and --forget-delivered send nothing; leave out the files")
+    folder = wiring.outbox_folder(configuration.settings)
+    if not files and not folder.exists():
+        raise ConfigError(f"{folder}: no outbox here; name the files to be sent, or the outbox (--outbox, --work)")
     with wiring.outbox(configuration.settings) as outbox:
         if forget_delivered:
             count, freed_bytes = outbox.forget_delivered()

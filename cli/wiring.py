@@ -171,7 +171,12 @@ def outbox(settings: Settings) -> Outbox:
         refusal_pause_s=send.refusal_pause_s,
         commitment=send.commitment,
     )
-    return Outbox.open(Path(send.outbox).expanduser() if send.outbox else settings.run.work / OUTBOX, policy)
+    return Outbox.open(outbox_folder(settings), policy)
+
+
+def outbox_folder(settings: Settings) -> Path:
+    """Where the outbox lies."""
+    return Path(settings.send.outbox).expanduser() if settings.send.outbox else settings.run.work / OUTBOX
 
 
 def folder_settings(settings: Settings, paths: tuple[Path, ...]) -> ArchiveSettings:

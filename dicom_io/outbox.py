@@ -307,7 +307,7 @@ class Outbox:
     def forget_delivered(self) -> tuple[int, int]:
         """Deletes the files of objects that have arrived wherever they were to go; how many, how many bytes.
 
-        The rows stay: what was delivered is never sent again.
+        The rows stay: what was delivered is never sent again. What a killed process left without a row goes, too.
         """
         with self._file.transaction() as database:
             arrived = [
@@ -321,6 +321,9 @@ class Outbox:
             database.executemany("UPDATE object SET file_kept = 0 WHERE sha256 = ?", ((one,) for one in arrived))
             # Within the transaction, so that nobody queues the same content for another destination meanwhile.
             freed_bytes = sum(self._contents.remove(sha256) for sha256 in arrived)
+            referred = {sha256 for (sha256,) in database.execute("SELECT sha256 FROM object WHERE file_kept = 1")}
+            for sha256 in self._contents.digests() - referred:
+                self._contents.remove(sha256)
         return len(arrived), freed_bytes
 
     # --- rows ----------------------------------------------------------------------------------------

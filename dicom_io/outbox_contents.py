@@ -81,6 +81,10 @@ class Contents:
         target.unlink(missing_ok=True)
         return size_bytes
 
+    def digests(self) -> set[str]:
+        """Of all files."""
+        return {path.stem for path in self._folder.glob("??/*.dcm")}
+
     def remove_left_overs(self, owner: str) -> None:
         """Deletes the temporary files of an owner that has ended."""
         for part in self._folder.glob(f"??/*.{owner}.part"):

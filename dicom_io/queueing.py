@@ -63,8 +63,13 @@ def _queue(
         else:
             fresh[path] = found
     states = outbox.put(fresh.values(), destination, now_s)
+    kept = outbox.known({digests[path] for path in fresh}, destination)
     for path, one in fresh.items():
-        yield Queued(path, one.sop_instance_uid, states[one.sop_instance_uid])
+        if digests[path] in kept:
+            yield Queued(path, one.sop_instance_uid, states[one.sop_instance_uid])
+        else:
+            detail = f"the outbox has another object of the UID {one.sop_instance_uid}; the first one is kept"
+            yield Unreadable(str(path), "conflicting_copies", detail=detail)
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

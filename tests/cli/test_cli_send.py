@@ -149,14 +149,28 @@ def test_an_object_whose_header_names_another_is_left_out(
     assert "name different objects" in answer.err
 
 
+def test_another_object_under_a_known_uid_is_told_and_the_first_is_kept(
+    mine: Mine, pacs: EmbeddedArchive, results: Path, stamps: Stamps
+) -> None:
+    mine("send", results, *quick(pacs.address))
+    one = stamps.result(0, 0)
+    (results / "another.dcm").write_bytes(one.encoded.replace(b"Stamp^Test", b"Stamp^Tess"))
+    answer = mine("send", results, *quick(pacs.address))
+    assert answer.code == 3
+    assert "another.dcm: the outbox has another object" in answer.err
+    assert "4 verified" in answer.out
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
-        (("send",), "where to?"),
+        (("send",), "no outbox here"),
+        (("send", "--status"), "no outbox here"),
+        (("send", "."), "where to?"),
         (("send", "--to", "PACS@here:104", "--stow", "http://here/dicom-web"), "give one"),
         (("send", "--to", "nowhere"), "expected AET@host:port"),
         (("send", "--status", "."), "send nothing"),
-        (("send", "--to", "PACS@here:104", "--set", "send.attempts=0"), "at least 1 is needed"),
+        (("send", ".", "--to", "PACS@here:104", "--set", "send.attempts=0"), "at least 1 is needed"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line(mine: Mine, words: tuple[str, ...], line: str) -> None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import schemas
 from deeplesion_miner.errors import ConfigError
+from dicom_io import delivery, delivery_rules
 from dicom_io.delivery_rules import (
     DELIVERED,
     OPEN,
@@ -168,6 +172,15 @@ def test_every_reason_says_what_and_what_to_do(reason: str) -> None:
     message, advice = reason_text(reason)
     assert message and not message.endswith(".")
     assert advice.endswith(".")
+
+
+def test_every_reason_of_the_table_is_given_and_every_reason_given_is_in_the_table() -> None:
+    sources = [Path(module.__file__ or "").read_text("utf-8") for module in (delivery, delivery_rules)]
+    said = {text for source in sources for text in re.findall(r'"([a-z]+(?:_[a-z]+)*)"', source)}
+    table = set(schemas.load("delivery")["reason"])
+    assert table <= said
+    for source in sources:
+        assert set(re.findall(r'Happening\([A-Za-z.]+, "([a-z_]+)"', source)) <= table
 
 
 def test_states_are_open_delivered_or_dead() -> None:

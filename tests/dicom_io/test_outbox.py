@@ -213,6 +213,16 @@ def test_copies_are_deleted_when_they_have_arrived_everywhere_and_are_not_sent_a
     assert outbox.forget_delivered() == (0, 0)
 
 
+def test_files_that_a_killed_process_left_without_a_row_go_with_the_delivered(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    orphan = outbox.folder / "objects" / "ab" / f"{'ab' * 32}.dcm"
+    orphan.parent.mkdir(exist_ok=True)
+    orphan.write_bytes(b"orphan")
+    assert outbox.forget_delivered() == (0, 0)
+    assert not orphan.exists()
+    assert len(list((outbox.folder / "objects").glob("*/*"))) == 1
+
+
 # --- kills ---
 
 CHILD = """
