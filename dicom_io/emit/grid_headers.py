@@ -5,8 +5,6 @@ highdicom copies whole modules from its source images; what is not here cannot b
 
 from __future__ import annotations
 
-from copy import deepcopy
-
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, EnhancedCTImageStorage
@@ -17,7 +15,7 @@ from dicom_io.emit.source import SourceImages, is_multi_frame
 from dicom_io.planes import FrameAttributes
 
 IDENTITY = ("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
-            "PositionReferenceIndicator", "Modality", "SamplesPerPixel", "Rows", "Columns",
+            "PositionReferenceIndicator", "Modality", "Rows", "Columns",
             "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")  # fmt: skip
 ORIENTATION = ("PlaneOrientationSequence", "ImageOrientationPatient")
 POSITION = ("PlanePositionSequence", "ImagePositionPatient")
@@ -35,12 +33,12 @@ def bare(image: Dataset) -> Dataset:
     `put_classes` says what they are.
     """
     found = Dataset()
-    found.SOPClassUID = CTImageStorage
+    found.SOPClassUID, found.SamplesPerPixel = CTImageStorage, 1
     if is_multi_frame(image):
         found.SOPClassUID, found.NumberOfFrames = EnhancedCTImageStorage, len(image.PerFrameFunctionalGroupsSequence)
     for keyword in IDENTITY:
         if keyword in image:
-            found[keyword] = deepcopy(image[keyword])  # setting its value later must not change the image
+            found[keyword] = image[keyword]
     for keyword in ASKED_FOR:
         setattr(found, keyword, None)
     return found

@@ -158,7 +158,6 @@ def _written(
 
 def _header(image: Dataset) -> Dataset:
     found = grid_headers.bare(image)
-    found.SamplesPerPixel = 1
     found.SharedFunctionalGroupsSequence = [Dataset()]
     return found
 
