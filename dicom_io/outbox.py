@@ -204,9 +204,11 @@ class Outbox:
                 "INSERT INTO commitment VALUES (?, ?, ?, ?, NULL)", (transaction_uid, destination, len(parcels), now_s)
             )
             database.executemany(
-                "UPDATE object SET owner = '', transaction_uid = ?, due_s = ? WHERE number = ? AND state = 'sent'",
+                "UPDATE object SET transaction_uid = ?, due_s = ? WHERE number = ? AND state = 'sent'",
                 ((transaction_uid, report_due_s, one.number) for one in parcels),
             )
+            # Also of those about which an older report has come meanwhile.
+            database.executemany("UPDATE object SET owner = '' WHERE number = ?", ((one.number,) for one in parcels))
 
     def expect_no_report(self, transaction_uid: str, now_s: float) -> None:
         """Has the objects of a request that was not taken be confirmed in another way, now."""

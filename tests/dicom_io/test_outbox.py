@@ -361,6 +361,15 @@ def test_a_report_that_comes_while_an_object_is_being_proven_stays(outbox: Outbo
     assert states(outbox) == {first: "committed", second: "committed"}
 
 
+def test_an_object_that_failed_just_before_the_next_request_is_not_held_back(outbox: Outbox) -> None:
+    transaction, (first, second) = requested(outbox)
+    again = to_be_confirmed(outbox, 60.0)
+    outbox.report(transaction, [first], {second: 0x0112}, 60.0)
+    outbox.request("2.25.9", again, 61.0, 120.0)
+    assert states(outbox) == {first: "committed", second: "queued"}
+    assert [one.sop_instance_uid for one in claimed(outbox, 1000.0)] == [second]
+
+
 def test_what_a_request_was_not_taken_for_is_due_at_once(outbox: Outbox) -> None:
     transaction, _ = requested(outbox)
     outbox.expect_no_report(transaction, 11.0)
