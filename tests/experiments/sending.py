@@ -1,6 +1,6 @@
 """Small results sent to real archives by `mine send`, while everything that can break is broken.
 
-    python -m tests.experiments.sending [--objects N] [--studies N] [--seed N] [--archive NAME] [--keep FOLDER]
+    python -m tests.experiments.sending [--objects N] [--studies N] [--seed N] [--archive NAME] [--calm] [--keep FOLDER]
 
 The archive (Orthanc with storage commitment, DCMTK's dcmqrscp without) is killed -9 and started again; a proxy before
 it refuses, warns, lies, cuts, resets, aborts and falls silent; commitment reports are lost or come twice; two processes
@@ -25,9 +25,10 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from pydicom import dcmread
 
@@ -54,6 +55,14 @@ STORM = Chances(
 """Before the archive."""
 REPORTS = Chances(close_at_connect=0.3, replay=0.2)
 """Before our receiver of commitment reports."""
+CALM: dict[str, Any] = {
+    "storm": Chances(),
+    "reports": Chances(),
+    "archive_lives": (1 << 30, 1 << 30),
+    "process_lives": (1 << 30, 1 << 30),
+    "processes": 1,
+}
+"""What a plan has instead when nothing is to break."""
 PLANTED = {"mismatch": "patient_mismatch", "unknown": "study_unknown", "poison": "refused"}
 """Objects that must not arrive, and the reason by which they are refused."""
 
@@ -377,6 +386,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--archive", choices=["orthanc", "dcmqrscp"], action="append")
+    parser.add_argument("--calm", action="store_true", help="one process and no faults: how fast it is")
     parser.add_argument("--keep", type=Path, help="work here and keep it")
     options = parser.parse_args(arguments)
     wrong = 0
@@ -385,6 +395,7 @@ def main(arguments: Sequence[str]) -> int:
             folder = (options.keep or Path(temporary)) / kind
             folder.mkdir(parents=True)
             plan = Plan(options.objects, options.studies, options.seed)
+            plan = replace(plan, **CALM) if options.calm else plan
             with bench(folder, kind, plan) as stand:
                 outcome = stand.run()
             print(report(outcome, plan), flush=True)

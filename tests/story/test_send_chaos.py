@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.experiments.hostile_proxy import Chances
 from tests.experiments.killed_archive import KilledArchive
-from tests.experiments.sending import FINDSCU, PLANTED, REPORTS, STORM, Plan, bench
+from tests.experiments.sending import CALM, FINDSCU, PLANTED, REPORTS, STORM, Plan, bench
 
 if not Path(FINDSCU).exists():
     pytest.skip("DCMTK's clients are not installed (apt-get install dcmtk)", allow_module_level=True)
@@ -52,7 +51,7 @@ def test_through_a_storm_every_result_arrives_once_and_unchanged_and_the_outbox_
 def test_the_look_notices_what_is_lost_changed_or_doubled(tmp_path: Path) -> None:
     if not KilledArchive.is_installed("dcmqrscp"):
         pytest.skip("dcmqrscp is not installed")
-    calm = replace(PLAN, objects=6, studies=1, storm=Chances(), archive_lives=(999, 999), process_lives=(999, 999))
+    calm = replace(PLAN, objects=6, studies=1, **CALM)
     with bench(tmp_path, "dcmqrscp", calm) as stand:
         lost, changed = list(stand.wanted)[:2]
         (tmp_path / "results" / f"{lost}.dcm").unlink()
