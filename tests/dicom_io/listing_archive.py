@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Self
 
-from hostile_archive import HostileArchive
+from hostile_archive import HostileArchive, send_report
 from pydicom.dataset import Dataset
-from pynetdicom import evt
+from pynetdicom import AE, build_role, evt
+from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from dicom_io.emit import EmittedObject
 from dicom_io.negotiation import FIND, UNCOMPRESSED
@@ -25,6 +26,8 @@ class ListingArchive(HostileArchive):
         self.there_before: set[str] = set()
         self.finds: list[str] = []
         """The levels that were asked for, in order."""
+        self.requests: list[Dataset] = []
+        """What commitment was asked for."""
         self._known = {one.sop_instance_uid: one for one in objects}
         self._entity.add_supported_context(FIND, UNCOMPRESSED)
 
@@ -54,6 +57,21 @@ class ListingArchive(HostileArchive):
                 answer = Dataset()
                 answer.SeriesInstanceUID, answer.SOPInstanceUID = one.series_instance_uid, uid
                 yield answer
+
+    def _act(self, event: Any) -> tuple[int, None]:
+        self.requests.append(event.action_information)
+        return super()._act(event)
+
+    def report_to(self, port: int) -> int | None:
+        """Reports, on an association of its own, that it keeps what it was last asked for; the answer's status."""
+        entity = AE(ae_title="HOSTILE")
+        entity.add_requested_context(StorageCommitmentPushModel)
+        roles = [build_role(StorageCommitmentPushModel, scp_role=True)]
+        association = entity.associate("127.0.0.1", port, ext_neg=roles)
+        try:
+            return send_report(association, self.requests[-1], 1)
+        finally:
+            association.release()
 
     def _report(self, association: Any, information: Dataset) -> None:
         """As real archives, it loses a report whose association has ended."""

@@ -12,7 +12,7 @@ from hostile_archive import ABORT, SILENT, VANISH
 from listing_archive import ListingArchive
 from little_objects import sr
 from pydicom.filewriter import dcmwrite
-from servers import Server
+from servers import Server, free_port
 
 from deeplesion_miner.errors import ArchiveError
 from dicom_io.association import Limits
@@ -298,6 +298,31 @@ def test_until_a_report_counts_as_lost_a_run_leaves_objects_sent(folder: Path) -
     with an_archive(report_on_same=0) as archive:
         found = deliver(folder, archive, pace=replace(PACE, report_within_s=3600.0))
     assert states(found) == {"sent"}
+
+
+def test_a_report_that_comes_hours_later_on_another_association_is_taken_by_who_listens_then(folder: Path) -> None:
+    with an_archive(report_on_same=0) as archive:
+        destination, port = str(archive.address), free_port()
+        assert states(deliver(folder, archive, pace=replace(PACE, patience_s=0.1))) == {"sent"}
+        settings = WireSettings(report_host="127.0.0.1", report_port=port)
+        with Outbox.open(folder) as outbox, closing(open_wire(destination, settings, outbox)):
+            assert archive.report_to(port) == 0x0000
+            assert outbox.counts()[destination] == {"committed": 6}
+            archive.requests[-1].TransactionUID = "2.25.1"
+            assert archive.report_to(port) != 0x0000
+
+
+def test_of_two_processes_one_listens_for_reports_and_both_work(folder: Path) -> None:
+    settings = WireSettings(report_host="127.0.0.1", report_port=free_port())
+    with an_archive() as archive, Outbox.open(folder) as outbox:
+        destination = str(archive.address)
+        outbox.put(RESULTS, destination)
+        with (
+            closing(open_wire(destination, settings, outbox)),
+            closing(open_wire(destination, settings, outbox)) as second,
+        ):
+            Delivery(outbox, destination, second, pace=PACE).run()
+        assert outbox.counts()[destination] == {"committed": 6}
 
 
 def test_a_repeated_report_does_no_harm(folder: Path) -> None:
