@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dicom_io.emit import EmittedObject
+from dicom_io.object_file import ObjectFile
+from dicom_io.stow import StowSender
+from dicom_io.web import WebAddress, WebSession
 from tests.servers import orthanc
 
 _WHOLE = {"StudiesMetadata": "Full", "SeriesMetadata": "Full"}
@@ -22,9 +26,16 @@ class WebArchive:
     url: str
 
     def put(self, objects: Iterable[bytes]) -> None:
-        """Stores whole PS3.10 files; urllib's HTTPError where one is refused."""
+        """Stores whole PS3.10 files behind the archive's back; urllib's HTTPError where one is refused."""
         for encoded in objects:
             self._ask("/instances", encoded)
+
+    def send(self, objects: Iterable[EmittedObject]) -> None:
+        """Sends our own objects as the product does, by STOW-RS; AssertionError where one is not taken."""
+        files = [ObjectFile.read(one.encoded) for one in objects]
+        with StowSender(WebSession(WebAddress(f"{self.url}/dicom-web"))) as sender:
+            refused = [answer for answer in sender.send(files) if not answer.accepted]
+        assert not refused, refused
 
     def reports(self, study_instance_uid: str) -> dict[str, bytes]:
         """All structured reports of a study as files, by SOP Instance UID."""

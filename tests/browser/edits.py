@@ -108,7 +108,7 @@ def edit(name: str, viewer: Viewer, archive: WebArchive, ours: EmittedObject, pi
     """
     study = ours.study_instance_uid
     archive.forget(study, "SR")
-    archive.put([ours.encoded])
+    archive.send([ours])
     viewer.open(study)
     viewer.load(ours.series_instance_uid)
     labels = [one.label for one in viewer.measurements()]

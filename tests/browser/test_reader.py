@@ -60,7 +60,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
         case = phantom.newcomer(folder, small=True)
         objects = emit(case.result, case.source, KINDS, EmitSettings()).objects
         stored.put(case.files())
-        stored.put(one.encoded for one in objects)
+        stored.send(objects)
         series = {one.kind: one.series_instance_uid for one in objects}
         viewer.open(case.result.study_instance_uid)
         question = viewer.load(series["dicom-sr"])

@@ -101,12 +101,12 @@ def session(
     stored = Stored(case, series, picture)
     with web_archive(folder) as archive, ohif.serving(version, archive.url) as url, driver.browser(url) as viewer:
         archive.put(case.files())
-        archive.put(one.encoded for one in first)
+        archive.send(first)
         seen = [_seen(what, viewer, stored, at, version, study) for what, at in SHOWN.items()]
         ours = next(one for one in first if one.kind == "dicom-sr")
         rounds = [_round(name, viewer, archive, ours, case, pictures, version) for name in wanted]
         archive.forget(ours.study_instance_uid, "SR")
-        archive.put(one.encoded for one in (*first, *more.values()))
+        archive.send((*first, *more.values()))
         seen += [_seen(what, viewer, stored, at, version, study) for what, at in VARIED.items()]
     for one in rounds:
         _say(f"{version} {study}: {one.edit}: {one.crosses} crosses within {one.worst_px:.4f} px, {one.linked}")
