@@ -96,7 +96,7 @@ class ServeSection:
     health_port: int | None = 8042
     jobs: int = 1
     max_associations: int = 32
-    max_waiting: int = 256
+    max_waiting: int = 512
     max_pdu_bytes: int = 262_144
     max_open_studies: int = 10_000
     least_free_mb: float = 1000.0

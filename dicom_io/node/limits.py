@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from deeplesion_miner.errors import ConfigError
 from dicom_io.negotiation import MAXIMUM_PDU_BYTES
 
+_MOST_DESCRIPTORS = 1024
+"""pynetdicom's associations of our own (queries, deliveries) use select(), which knows no more."""
+_OTHER_DESCRIPTORS = 128
+
 
 @dataclass(frozen=True)
 class NodeLimits:
@@ -14,7 +18,7 @@ class NodeLimits:
 
     associations: int = 32
     """At one time, of all peers; each costs two threads."""
-    waiting: int = 256
+    waiting: int = 512
     """Connections that have not asked for an association yet; each costs a descriptor and no thread. Where there are
     more, the one that has waited longest is closed, so that a flood of silent ones keeps nobody out."""
     request_s: float = 10.0
@@ -42,5 +46,11 @@ class NodeLimits:
         for name in ("associations", "waiting", "pdu_bytes", "messages", "request_s", "idle_s"):
             if getattr(self, name) <= 0:
                 raise ConfigError(f"node: {name} = {getattr(self, name)}: more than 0 is needed")
+        descriptors = self.waiting + 4 * self.associations + _OTHER_DESCRIPTORS
+        if descriptors > _MOST_DESCRIPTORS:
+            raise ConfigError(
+                f"node: {self.waiting} waiting connections and {self.associations} associations may need {descriptors}"
+                f" descriptors, and {_MOST_DESCRIPTORS} can be used: lower one of them"
+            )
         if self.pdu_bytes < 4096:
             raise ConfigError(f"node: pdu_bytes = {self.pdu_bytes}: at least 4096 are needed")

@@ -83,6 +83,7 @@ def test_a_mistake_in_the_rule_file_is_one_line_and_a_usage_error(
         (("--set", "serve.tls_certificate=node.crt"), "tls_certificate needs tls_key"),
         (("--aet", "A TITLE THAT IS MUCH TOO LONG"), "from 1 to 16 are allowed"),
         (("--set", "serve.max_associations=0"), "associations = 0"),
+        (("--set", "serve.max_waiting=2000"), "1024 can be used: lower one of them"),
     ],
 )
 def test_settings_that_cannot_work_are_one_line(mine: Mine, rules: Path, words: tuple[str, ...], said: str) -> None:
