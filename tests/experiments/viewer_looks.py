@@ -83,8 +83,11 @@ def report(viewer: Viewer, stored: Stored, kind: str = "dicom-sr") -> Finding:
     off_mm = max(_lengths_off_mm(stored.case, lesion, row) for lesion, row in zip(lesions, rows, strict=True))
     off_px = max(_ends_off_px(stored.case, lesion, one) for lesion, one in zip(lesions, crosses, strict=True))
     boxes = sum(one.tool == "RectangleROI" for one in viewer.measurements())
-    found = f"{len(crosses)} crosses, lengths off by {off_mm:.2f} mm beyond the panel's rounding, ends by"
-    found += f" {off_px:.4f} px, drawn on {drawn} slices{f'; {boxes} boxes' if boxes else ''}"
+    found = (
+        f"{len(crosses)} of {len(lesions)} crosses, lengths off by {off_mm:.2f} mm beyond the panel's rounding, ends by"
+    )
+    found += f" {off_px:.4f} px, {drawn} of them seen drawn"
+    found += f"; {boxes} rectangle{'s'[: boxes != 1]}" if boxes else ""
     return asked, found, off_mm <= WITHIN_MM and off_px <= WITHIN_PX and drawn == len(crosses)
 
 
@@ -128,7 +131,7 @@ def volumes(viewer: Viewer, stored: Stored) -> Finding:
     viewer.load(stored.series["dicom-sr"])
     after = len(viewer.measurements())
     titled = "Oncology Measurement Report" in text
-    found = f"text, {stated} of {len(wanted)} volumes in it; then {after} crosses from the RECIST report"
+    found = f"text, {stated} of {len(wanted)} volumes in it; then {after} of {len(wanted)} crosses of the RECIST report"
     return asked, found, titled and stated == after == len(wanted)
 
 
@@ -140,7 +143,7 @@ def masks(viewer: Viewer, stored: Stored, kind: str = "dicom-seg") -> Finding:
         return asked, "nothing opens", False
     least = min(_on_each_slice(viewer, stored.case, masks_overlap))
     good = labels == [one.label for one in stored.case.result.lesions] and least >= SAME
-    return asked, f"segments {', '.join(labels)}; coloured pixels against masks: Dice {least:.3f} or more", good
+    return asked, f"segments {', '.join(labels)}; coloured pixels against masks: Dice at least {least:.3f}", good
 
 
 def fractional_masks(viewer: Viewer, stored: Stored) -> Finding:
@@ -174,7 +177,7 @@ def contours(viewer: Viewer, stored: Stored) -> Finding:
         overlaps.append(dice)
         corners.append(corner_px)
     named = labels == [one.label for one in stored.case.result.lesions]
-    found = f"contours {', '.join(labels)}; enclosed pixels against masks: Dice {min(overlaps):.3f} or more, corners "
+    found = f"contours {', '.join(labels)}; enclosed pixels against masks: Dice at least {min(overlaps):.3f}, corners "
     found += f"off the pixels' edges by {max(corners):.2f} px"
     return asked, found, named and min(overlaps) >= SAME and max(corners) <= CORNER_PX
 
@@ -186,7 +189,10 @@ def listed(kind: str) -> At:
         sign = viewer.unsupported(stored.series[kind])
         asked = viewer.load(stored.series["dicom-sr"])
         after = len(viewer.measurements())
-        found = f"{'listed with a warning sign' if sign else 'listed'}; {after} crosses from the RECIST report"
-        return asked, found, sign and after == len(stored.case.result.lesions)
+        wanted = len(stored.case.result.lesions)
+        found = (
+            f"{'listed with a warning sign' if sign else 'listed'}; {after} of {wanted} crosses of the RECIST report"
+        )
+        return asked, found, sign and after == wanted
 
     return at
