@@ -113,7 +113,9 @@ def wire_settings(send: SendSection) -> WireSettings:
     if send.tls:
         ca, certificate, key = map(named, (send.tls_ca, send.tls_certificate, send.tls_key))
         asking = client_context(ca, certificate, key)
-        if send.report_port is not None and certificate is not None and key is not None:
+        if send.report_port is not None:
+            if certificate is None or key is None:
+                raise ConfigError("[send] tls: reports come over TLS, too; give tls_certificate and tls_key")
             reporting = server_context(ca, certificate, key)
     return WireSettings(
         calling_ae=send.calling_ae,

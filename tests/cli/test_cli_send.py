@@ -16,6 +16,7 @@ from dicom_io.testbed.embedded import EmbeddedArchive
 from tests.experiments.stamped import Stamps
 
 STUDIES = 2
+TLS = ("send", "empty", "--to", "PACS@here:104", "--set", "send.tls=true")
 
 
 @pytest.fixture(scope="module")
@@ -171,13 +172,16 @@ def test_another_object_under_a_known_uid_is_told_and_the_first_is_kept(
         (("send", "--to", "nowhere"), "expected AET@host:port"),
         (("send", "--status", "."), "send nothing"),
         (("send", ".", "--to", "PACS@here:104", "--set", "send.attempts=0"), "at least 1 is needed"),
+        ((*TLS, "--set", "send.tls_ca=missing.pem"), "missing.pem"),
+        ((*TLS, "--report-port", "11113"), "give tls_certificate"),
     ],
 )
-def test_what_cannot_work_is_refused_in_one_line(mine: Mine, words: tuple[str, ...], line: str) -> None:
+def test_what_cannot_work_is_refused_in_one_line(mine: Mine, tmp_path: Path, words: tuple[str, ...], line: str) -> None:
+    (tmp_path / "empty").mkdir()
     answer = mine(*words)
     assert answer.code == 2
-    assert line in answer.err
-    assert len(answer.err.splitlines()) == 1
+    assert line in answer.err.splitlines()[-1]
+    assert len([said for said in answer.err.splitlines() if said.startswith("mine:")]) == 1
 
 
 def test_the_outbox_is_private_and_lies_in_the_working_folder(
