@@ -106,7 +106,8 @@ def rule_lines() -> list[str]:
     newest, older = table["versions"]
     lines = ["", "| rule | what is asked |", "| --- | --- |"]
     lines += [f"| {rule} | {entry['asks']} |" for rule, entry in table["rule"].items()]
-    lines += ["", f"| broken so | OHIF {newest} | OHIF {older} | how bad | how sure |", "| --- | --- | --- | --- | --- |"]
+    lines += ["", f"| broken so | OHIF {newest} | OHIF {older} | how bad | how sure |"]
+    lines += ["| --- | --- | --- | --- | --- |"]
     for rule, entry in table["rule"].items():
         for name, case in entry["case"].items():
             newer_sees, older_sees = case["does"][newest][1], case["does"][older][1]
