@@ -64,6 +64,7 @@ def running(
     open_wire: Callable[[Outbox], Any] | None = None,
     tls: Any = None,
     port: int = 0,
+    title: str = TITLE,
     **settings: Any,
 ) -> Iterator[UnderTest]:
     """A node in `folder` until the end of the block; by default `PEER` may send and nothing is done with it."""
@@ -71,7 +72,7 @@ def running(
     limits = limits or NodeLimits(stop_s=5.0, free_bytes=1)
     log = StringIO()
     with Outbox.open(folder / "outbox") as outbox:
-        given = NodeSettings(folder / "node", TITLE, port=port, limits=limits, **settings)
+        given = NodeSettings(folder / "node", title, port=port, limits=limits, **settings)
         node = Node(given, rules, outbox, runner, open_wire=open_wire and open_wire(outbox), tls=tls, log_to=log)
         with node:
             yield UnderTest(node, outbox, log)
