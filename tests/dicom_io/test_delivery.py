@@ -363,6 +363,46 @@ def test_an_archive_that_is_away_leaves_everything_queued_and_costs_no_attempt(f
         assert {(str(one.standing.state), one.standing.attempts) for one in outbox.parcels()} == {("queued", 0)}
 
 
+class Dying(ListingArchive):
+    """Goes away with the third object that it is sent."""
+
+    def _store(self, event: Any) -> int:
+        if len(self.arrivals) == 2:
+            self._entity.maximum_associations = 0
+            self.arrivals.append(str(event.request.AffectedSOPInstanceUID))
+            return self._suffer(event, VANISH)
+        return super()._store(event)
+
+    def come_back(self) -> None:
+        """As if it had been started again."""
+        self._entity.maximum_associations = 20
+
+
+def test_an_archive_that_dies_while_it_is_sent_to_is_asked_first_when_it_is_back(folder: Path) -> None:
+    with Dying(RESULTS, {STUDY: ["P1"]}, report_on_same=1) as archive:
+        destination = str(archive.address)
+        with Outbox.open(folder, QUICK) as outbox:
+            outbox.put(RESULTS, destination)
+            tally = run(outbox, destination, replace(PACE, patience_s=0.2))
+            assert tally.away is not None
+            found = {one.sop_instance_uid: one.standing for one in outbox.parcels()}
+            assert [str(found[uid].state) for uid in UIDS] == ["sent"] * 2 + ["queued"] * 4
+            assert [found[uid].attempts for uid in UIDS] == [0, 0, 1, 0, 0, 0]
+            assert all(found[uid].maybe_there for uid in UIDS)
+            archive.come_back()
+            run(outbox, destination)
+            assert {str(one.standing.state) for one in outbox.parcels()} <= {"committed", "verified"}
+    assert "IMAGE" in archive.finds
+    assert archive.arrivals == [*UIDS[:3], *UIDS[2:]]
+
+
+def test_objects_that_do_not_fit_into_memory_together_go_one_by_one(folder: Path) -> None:
+    with an_archive() as archive:
+        found = deliver(folder, archive, pace=replace(PACE, bytes_at_once=1))
+    assert states(found) == {"committed"}
+    assert archive.arrivals == UIDS
+
+
 def test_a_damaged_copy_is_a_dead_letter_and_the_rest_arrives(folder: Path) -> None:
     def damage(outbox: Outbox, destination: str) -> None:
         outbox.path(outbox.parcels()[0]).write_bytes(b"rotten")
