@@ -65,7 +65,9 @@ def serve(settings: Settings, rules: NodeRules, verbose: bool) -> Exit:
     from cli.serve_jobs import Workers
     from dicom_io.destination import open_wire
     from dicom_io.node import Node
+    from dicom_io.node.allocator import limit_arenas
 
+    limit_arenas()
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())

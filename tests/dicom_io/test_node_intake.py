@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -263,3 +265,25 @@ def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
         assert association.is_established
         assert under_test.node.stop() is False
         until(lambda: not association.is_established)
+
+
+def test_threads_that_have_ended_leave_no_memory_behind_in_arenas_of_their_own() -> None:
+    script = """
+import sys, threading
+from pathlib import Path
+from dicom_io.node.allocator import limit_arenas
+if not limit_arenas():
+    sys.exit(0)  # another C library
+def work():
+    barrier.wait()
+    blocks = [bytearray(20_000) for _ in range(50)]
+    barrier.wait()
+barrier = threading.Barrier(12)
+threads = [threading.Thread(target=work) for _ in range(12)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+starts = [line.split("-")[0] for line in Path("/proc/self/maps").read_text().splitlines() if "rw-p" in line]
+arenas = sum(int(start, 16) % (64 << 20) == 0 for start in starts)
+sys.exit(arenas > 2)
+"""
+    assert subprocess.run([sys.executable, "-c", script]).returncode == 0

@@ -24,10 +24,11 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -54,6 +55,8 @@ from tests.experiments.node_world import (
 )
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments" / "soak.md"
+PICTURE = PAGE.parents[1] / "pictures" / "soak.png"
+OBJECT_BYTES = SmallObjects().one(0, 0, 0).size_bytes()
 PER_ASSOCIATION, PER_STUDY, PER_SERIES = 50, 100, 20
 SAMPLE_S = 10.0
 SETTLED = 0.2
@@ -225,6 +228,72 @@ def _sampled(node: RunningNode, sender: subprocess.Popen[str], file: Path) -> li
     return samples
 
 
+def page(found: Mapping[str, Any], command: str, commit: str) -> str:
+    """The page of the experiment, from what `run` found."""
+    said, slopes = found["sender"], found["slopes"]
+    disturbances = ", ".join(f"{count} x {name.partition(': ')[2]}" for name, count in sorted(said.items())
+                             if name.startswith("disturbance"))  # fmt: skip
+    answers = ", ".join(f"{count:,} x {name}" for name, count in sorted(said.items()) if len(name) == 4)
+    method = " ".join((__doc__ or "").split("\n\n")[2].split())
+    units = {
+        "resident_bytes": (1e6, "resident memory, MB"),
+        "descriptors": (1, "descriptors"),
+        "threads": (1, "threads"),
+    }
+    rows = [
+        f"| {title} | {one['first'] / unit:.1f} | {one['last'] / unit:.1f} | {one['least'] / unit:.1f} |"
+        f" {one['most'] / unit:.1f} | {one['per_hour'] / unit:+.2f} |"
+        for name, (unit, title) in units.items()
+        for one in [slopes[name]]
+    ]
+    return "\n".join(
+        [
+            "# An hour of small objects",
+            "",
+            "**Question.** Do resident memory and file descriptors of `mine serve` stay flat while objects come in"
+            " without an end and peers misbehave?",
+            "",
+            f"**Method.** {method}",
+            "",
+            f"**Run it.** `{command}` (commit {commit}; nothing is random but the machine's timing, and the machine had"
+            " other work to do).",
+            "",
+            f"**Result.** {found['objects']:,} objects of {OBJECT_BYTES:,} bytes in {found['minutes']} minutes,"
+            f" answers: {answers}. {found['lost']} lost of {found['acknowledged']:,} that were answered 0000. The process ended"
+            f" with exit code {found['exit']}; its peak was {found['peak_mb']} MB.",
+            "",
+            "| over the last 80 % of the run | first tenth | last tenth | least | most | slope per hour |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            f"Among the objects: {disturbances}.",
+            "",
+            f"![memory and descriptors over the hour](../pictures/{PICTURE.name})",
+            "",
+        ]
+    )
+
+
+def draw(samples: Path, path: Path) -> None:
+    """Memory, descriptors and threads over time."""
+    from matplotlib.figure import Figure
+
+    with samples.open() as stream:
+        table = np.array([[float(cell) for cell in row] for row in list(csv.reader(stream))[1:]])
+    figure = Figure(figsize=(7.5, 3.4), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True)
+    minutes = table[:, 0] / 60
+    above.plot(minutes, table[:, 1] / 1e6, color="tab:blue", linewidth=1)
+    above.set_ylim(0, 1.3 * table[:, 1].max() / 1e6)
+    above.set_ylabel("resident, MB")
+    below.plot(minutes, table[:, 2], color="tab:orange", linewidth=1, label="descriptors")
+    below.plot(minutes, table[:, 3], color="tab:green", linewidth=1, label="threads")
+    below.set_ylim(0, 1.4 * table[:, 2].max())
+    below.set_xlabel("minutes")
+    below.legend(loc="upper right", ncols=2, fontsize="small", frameon=False)
+    figure.savefig(path, dpi=110)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Runs the soak and prints what it found as JSON; 1 where an object was lost."""
     parser = argparse.ArgumentParser(prog="python -m tests.experiments.soak", description=__doc__)
@@ -232,7 +301,14 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--send", type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--page", nargs=3, metavar=("FOUND.json", "SAMPLES.csv", "COMMIT"),
+                        help="write the page and its picture from an earlier run")  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.page:
+        found = json.loads(Path(options.page[0]).read_text())
+        PAGE.write_text(page(found, "python -m tests.experiments.soak", options.page[2]))
+        draw(Path(options.page[1]), PICTURE)
+        return 0
     if options.send is not None:
         send(options.send, options.objects, 60 * options.minutes, options.keep)
         return 0
