@@ -259,8 +259,8 @@ def page(found: Mapping[str, Any], command: str, commit: str) -> str:
             " other work to do).",
             "",
             f"**Result.** {found['objects']:,} objects of {OBJECT_BYTES:,} bytes in {found['minutes']} minutes,"
-            f" answers: {answers}. {found['lost']} lost of {found['acknowledged']:,} that were answered 0000. The process ended"
-            f" with exit code {found['exit']}; its peak was {found['peak_mb']} MB.",
+            f" answers: {answers}. {found['lost']} lost of {found['acknowledged']:,} that were answered 0000. The"
+            f" process ended with exit code {found['exit']}; its peak was {found['peak_mb']} MB.",
             "",
             "| over the last 80 % of the run | first tenth | last tenth | least | most | slope per hour |",
             "|---|---|---|---|---|---|",
