@@ -247,7 +247,7 @@ class Node:
         entity = AE(ae_title=self._settings.ae_title)
         entity.implementation_class_uid = IMPLEMENTATION_CLASS_UID
         entity.implementation_version_name = IMPLEMENTATION_VERSION_NAME
-        entity.maximum_associations = limits.associations + 1  # the gate counts
+        entity.maximum_associations = 2 * limits.associations  # the gate counts; some are just ending
         entity.maximum_pdu_size = limits.pdu_bytes
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = limits.idle_s
         for one in negotiation.node_contexts():  # set as a list, they would lose their roles

@@ -5,13 +5,13 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
+from certificates import make_certificates
 from little_objects import ct
 from node_under_test import (
     PEER,
@@ -105,6 +105,7 @@ def test_who_does_not_ask_for_an_association_in_time_is_closed(node: UnderTest) 
         (struct.pack(">BBL", 1, 0, 2**31), "request_size"),
         (struct.pack(">BBL", 1, 0, 4), "request_size"),
     ],
+    ids=["http", "huge", "tiny"],
 )
 def test_what_is_no_request_is_aborted_before_memory_is_taken(node: UnderTest, bytes_: bytes, reason: str) -> None:
     with raw(node.port) as connection:
@@ -135,6 +136,7 @@ def test_a_pdu_larger_than_announced_is_answered_by_an_abort_and_not_read(node: 
         ([(1, 0, b"\0" * 20)], "fragment"),
         ([(1, 3, b"\xff" * 20)], "command"),
     ],
+    ids=["large command", "large in parts", "unknown context", "data before a command", "no command set"],
 )
 def test_messages_that_cannot_be_end_the_association_and_nothing_else(
     node: UnderTest, fragments: list[tuple[int, int, bytes]], reason: str
@@ -170,22 +172,7 @@ def test_a_port_that_is_taken_is_one_line(tmp_path: Path, node: UnderTest) -> No
 
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CA, certificates of server and client that it signed, and a client's that nobody signed."""
-    folder = tmp_path_factory.mktemp("certificates")
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "rogue"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout",
-                f"{name}.key", "-out", f"{name}.crt")  # fmt: skip
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out",
-                f"{name}.csr")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days",
-                "2", "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
-    return folder
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture

@@ -29,6 +29,7 @@ from pathlib import Path
 from dicom_io.node.journal import Journal
 from dicom_io.object_file import ObjectFile
 from dicom_io.store import ObjectStore
+from tests.certificates import make_certificates
 from tests.experiments.node_world import (
     LOOPBACK,
     NODE_AE,
@@ -332,28 +333,10 @@ def _oversized(port: int, length: int) -> str:
     return "aborted" if association.is_aborted else "went on"
 
 
-def certificates(folder: Path) -> Path:
-    """A CA with certificates of the node and of a client."""
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def openssl(*words: str) -> None:
-        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
-
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=ca", "-keyout", "ca.key",
-            "-out", "ca.crt")  # fmt: skip
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-    for name in ("node", "client"):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out",
-                f"{name}.csr")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days",
-                "2", "-extfile", "names", "-out", f"{name}.crt")  # fmt: skip
-    return folder
-
-
 def tls_settings(folder: Path) -> list[str]:
     """Settings of a node with certificates."""
-    return [f"serve.tls_ca={folder / 'ca.crt'}", f"serve.tls_certificate={folder / 'node.crt'}",
-            f"serve.tls_key={folder / 'node.key'}"]  # fmt: skip
+    return [f"serve.tls_ca={folder / 'ca.crt'}", f"serve.tls_certificate={folder / 'server.crt'}",
+            f"serve.tls_key={folder / 'server.key'}"]  # fmt: skip
 
 
 def tls_flags(folder: Path) -> list[str]:
@@ -363,7 +346,8 @@ def tls_flags(folder: Path) -> list[str]:
 
 def run(load: Load, folder: Path) -> list[Outcome]:
     """All scenarios."""
-    secrets = certificates(folder / "certificates")
+    (folder / "certificates").mkdir()
+    secrets = make_certificates(folder / "certificates")
     secure = {"more": tls_flags(secrets), "settings": tls_settings(secrets)}
     outcomes = []
     for outcome in (
