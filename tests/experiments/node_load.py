@@ -381,9 +381,10 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     lost, changed = sum(one.lost for one in outcomes), sum(one.changed for one in outcomes)
     answered, peak = sum(one.answered_0000 for one in outcomes), max(one.peak_mb for one in outcomes)
     ends = sum(len(one.exits) - 1 for one in outcomes)
+    refused = sum(one.refused for one in outcomes)
     return (
         f"{answered:,} objects answered 0000 in {len(outcomes)} scenarios with {ends} restarts under load: {lost} lost,"
-        f" {changed} changed. Never more than {peak:.0f} MB resident."
+        f" {changed} changed; {refused:,} refused with a status, where they were to be. Never more than {peak:.0f} MB resident."
     )
 
 
