@@ -51,7 +51,7 @@ class Deliveries:
             try:
                 self._work(destination)
                 pause_s = _FIRST_PAUSE_S
-            except MinerError as error:
+            except (MinerError, OSError) as error:
                 level = self._log.info if isinstance(error, ArchiveError) and error.temporary else self._log.error
                 level("not_delivered", destination=destination, again_in_s=pause_s, why=str(error))
                 self._stopping.wait(pause_s)

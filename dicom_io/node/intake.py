@@ -109,7 +109,10 @@ class Intake:
             outcome = incoming.keep()
             if outcome is Outcome.CONFLICT:
                 raise Refused(OTHER_COPY, "another object with this SOP Instance UID is here")
-            self._journal.record_arrival(arrival, self._quiet_s(arrival.source), time.time())
+            with self._journal.undisturbed():
+                if not self._store.has(incoming.uid):  # its time was over just now
+                    raise Refused(OUT_OF_RESOURCES, "the older copy of it is being removed")
+                self._journal.record_arrival(arrival, self._quiet_s(arrival.source), time.time())
         except OSError as error:
             raise Refused(OUT_OF_RESOURCES, error.strerror or str(error)) from error
         except JournalError as error:

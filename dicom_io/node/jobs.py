@@ -23,6 +23,7 @@ from dicom_io.node.own_results import OwnResults
 from dicom_io.node.records import Job
 from dicom_io.node.rules import NodeRules, SeriesRule
 from dicom_io.outbox import Outbox
+from dicom_io.outbox_file import OutboxNotWorking
 from dicom_io.store import ObjectStore
 
 ATTEMPTS = 5
@@ -132,7 +133,7 @@ class Jobs:
         try:
             objects = self._made(job)
         except (MinerError, OSError) as error:
-            temporary = error.temporary if isinstance(error, JobFailed) else isinstance(error, OSError)
+            temporary = _may_pass(error)
             if temporary and self._stopping.is_set():
                 self._journal.job_interrupted(job)
                 return
@@ -165,3 +166,10 @@ class Jobs:
         self._own_results.keep(objects)
         self._outbox.put(objects, rule.destination, time.time())
         return objects
+
+
+def _may_pass(error: MinerError | OSError) -> bool:
+    """Whether the job may succeed later: of a full disk it is known, and of what the runner says of itself."""
+    if isinstance(error, JobFailed):
+        return error.temporary
+    return isinstance(error, OSError | JournalError | OutboxNotWorking)

@@ -58,6 +58,12 @@ class Journal:
             database.execute("INSERT OR IGNORE INTO bound VALUES ('log key', ?)", (secrets.token_bytes(_KEY_BYTES),))
             return bytes(database.execute("SELECT value FROM bound WHERE name = 'log key'").fetchone()[0])
 
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """No other thread reads or changes the journal within the block: what it says of a file stays true."""
+        with self._lock:
+            yield
+
     # --- arrivals ------------------------------------------------------------------------------------------
 
     def record_arrival(self, one: Arrival, quiet_s: float, now_s: float) -> bool:
@@ -93,6 +99,10 @@ class Journal:
         if not rows:
             return False
         return True if (sop_class_uid,) in rows else None
+
+    def is_received(self, sop_instance_uid: str) -> bool:
+        """Whether the object of a peer was answered with success; False where its study has been freed since."""
+        return bool(self._rows("SELECT 1 FROM object WHERE sop_instance_uid = ?", sop_instance_uid))
 
     def object_uids(self) -> frozenset[str]:
         """Of every object that was answered with success."""

@@ -119,7 +119,9 @@ class Studies:
             # First it is no longer answered for, then it goes: a kill between leaves files, never promises.
             self._journal.freed(study)
             for uid in uids:
-                self._store.remove(uid)
+                with self._journal.undisturbed():
+                    if not self._journal.is_received(uid):  # else it has come once more meanwhile
+                        self._store.remove(uid)
             self._log.info("study_freed", study=self._log.name(study), objects=len(uids))
 
 

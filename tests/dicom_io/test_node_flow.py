@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -26,7 +27,7 @@ from dicom_io.link import Link
 from dicom_io.node import JobFailed, JobRequest, NodeLimits, NodeRules
 from dicom_io.node.completeness import look
 from dicom_io.node.journal import Journal
-from dicom_io.node.records import ReceivedSeries
+from dicom_io.node.records import Arrival, ReceivedSeries
 from dicom_io.node.rules import PeerRule, SeriesRule
 from dicom_io.outbox import Outbox
 from dicom_io.store import ObjectStore
@@ -153,6 +154,38 @@ def test_a_job_that_fails_for_a_while_is_tried_again_and_a_hopeless_one_is_told(
         assert tries[0].made_at == tries[1].made_at
 
 
+def test_results_that_the_outbox_cannot_take_now_are_put_into_it_later(
+    tmp_path: Path, archive: EmbeddedArchive
+) -> None:
+    with running(tmp_path, rules_for(archive, archive=""), one_lesion, limits=LIMITS) as node:
+        node.outbox._file._database.execute("PRAGMA query_only = ON")
+        send_all(node.port, [ct(1, 1)])
+        until(lambda: node.node.journal.jobs_by_state() == {"queued": 1} and node.events("job_failed"))
+        node.outbox._file._database.execute("PRAGMA query_only = OFF")
+        node.node.journal._database.execute("UPDATE job SET due_s = 0")
+        until(lambda: node.node.journal.jobs_by_state() == {"done": 1})
+        assert [one["again"] for one in node.events("job_failed")] == [True]
+        assert len(node.outbox.parcels()) == 1
+
+
+def test_deliveries_go_on_after_an_error_of_the_system(tmp_path: Path, archive: EmbeddedArchive) -> None:
+    def stumbling(outbox: Outbox) -> Any:
+        errors = [OSError(errno.EMFILE, "too many open files")]
+
+        def open_one(destination: str) -> Any:
+            if errors:
+                raise errors.pop()
+            return wires(outbox)(destination)
+
+        return open_one
+
+    with running(tmp_path, rules_for(archive), one_lesion, limits=LIMITS, open_wire=stumbling) as node:
+        send_all(node.port, [ct(1, number) for number in range(1, IMAGES + 1)])
+        until(lambda: node.outbox.counts().get(archive.address, {}).get("verified") == 1)
+        assert node.events("not_delivered")[0]["why"].endswith("too many open files")
+        assert node.node.health_problems() == {}
+
+
 def test_a_job_that_a_stop_interrupts_runs_again_and_makes_the_same_object(
     tmp_path: Path, archive: EmbeddedArchive
 ) -> None:
@@ -215,6 +248,33 @@ def test_images_are_removed_when_their_time_is_over_and_results_stay(tmp_path: P
         assert node.node.journal.has_object(made.sop_instance_uid, made.sop_class_uid) is True
         assert send_all(node.port, [ct(1, 1)]) == [0]
         assert node.node.store.has(ct_uid(1, 1))
+
+
+class Busy(Journal):
+    """A journal into which a peer's object comes again at the moment at which its study is freed."""
+
+    def freed(self, study_instance_uid: str) -> None:
+        super().freed(study_instance_uid)
+        self.record_arrival(self.comes_again, 0.0, 0.0)
+
+    comes_again: Arrival
+
+
+def test_an_object_that_comes_again_while_it_is_removed_stays(tmp_path: Path, archive: EmbeddedArchive) -> None:
+    rules = rules_for(archive, archive="")
+    with running(tmp_path, rules, one_lesion, limits=LIMITS, keep_images_h=1e-6) as node:
+        send_all(node.port, [ct(1, 1), ct(1, 2)])
+        until(lambda: node.node.journal.jobs_by_state() == {"done": 1})
+        journal = node.node.journal
+        journal.__class__ = Busy
+        assert isinstance(journal, Busy)
+        (series,) = journal.series_of(study_uid(1))
+        journal.comes_again = Arrival(
+            PEER, study_uid(1), series.series_instance_uid, ct_uid(1, 1), CT, 1, "CT", "", "", None
+        )
+        node.node._studies._free()
+        assert node.node.store.has(ct_uid(1, 1))
+        assert not node.node.store.has(ct_uid(1, 2))
 
 
 # --- storage commitment ------------------------------------------------------------------------------------
