@@ -23,9 +23,18 @@ def brought(code: Code | None) -> CodedConcept | None:
 
     Viewers that read free text as a code title a measurement with it, and validators refuse it.
     """
-    if code is None or not (code.value and code.scheme and code.meaning):
+    if code is None:
+        return None
+    meaning = one_line(code.meaning, LONG_STRING)
+    is_whole = code.value and code.scheme and meaning
+    if not is_whole or not _is_one_value(code.value) or not _is_one_value(code.scheme):
         return None
     free_text = schemas.load("emit")["free_text"]
     if code.scheme in free_text["schemes"] or code.value in free_text["values"]:
         return None
-    return CodedConcept(code.value, code.scheme, one_line(code.meaning, LONG_STRING))
+    return CodedConcept(code.value, code.scheme, meaning)
+
+
+def _is_one_value(text: str) -> bool:
+    """False for control characters and backslashes, which split a value into several (PS3.5 6.2)."""
+    return one_line(text, len(text)) == text

@@ -34,7 +34,7 @@ _WRITERS = {
 
 @dataclass(frozen=True)
 class EmitSettings:
-    """How objects are written. Their values are part of what UIDs are derived from."""
+    """How objects are written. What an object depends on is part of what its UIDs are derived from, no more."""
 
     planar_boxes: bool = False
     """Reports hold a box group (TID 1410) beside each cross, which 3D Slicer shows."""
@@ -42,10 +42,6 @@ class EmitSettings:
     """Viewers open binary ones only."""
     segmentation_syntax: Literal["explicit", "rle", "deflated"] = "explicit"
     """Transfer syntax of segmentations; an archive that refuses it gets explicit VR little endian."""
-
-    def text(self) -> str:
-        """The settings as one line."""
-        return repr(self)
 
 
 @dataclass(frozen=True)

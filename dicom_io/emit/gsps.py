@@ -50,7 +50,7 @@ _Sheet: TypeAlias = tuple[str, str, tuple[int, int], tuple[float, float], tuple[
 """Series, object if multi-frame, rows and columns, spacings, rescale slope, intercept and type."""
 
 
-def write(result: Result, source: SourceImages, settings: EmitSettings, _before: Mapping[str, Dataset]) -> Written:
+def write(result: Result, source: SourceImages, _settings: EmitSettings, _before: Mapping[str, Dataset]) -> Written:
     """Presentation states by series; lesions with neither axes nor box are left out."""
     left_out: list[LeftOut] = []
     sheets: dict[_Sheet, list[ReportedLesion]] = defaultdict(list)
@@ -61,7 +61,7 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, _before:
         else:
             sheets[_sheet(lesion.image, source)].append(lesion)
     with quiet():
-        found = tuple(_written(sheet, sheets[sheet], result, source, settings) for sheet in sorted(sheets, key=repr))
+        found = tuple(_written(sheet, sheets[sheet], result, source) for sheet in sorted(sheets, key=repr))
     return found, tuple(left_out)
 
 
@@ -119,10 +119,8 @@ def _sheet(image: ImageRef, source: SourceImages) -> _Sheet:
     )
 
 
-def _written(
-    sheet: _Sheet, lesions: list[ReportedLesion], result: Result, source: SourceImages, settings: EmitSettings
-) -> Dataset:
-    named = f"{settings.text()} {sheet}"
+def _written(sheet: _Sheet, lesions: list[ReportedLesion], result: Result, source: SourceImages) -> Dataset:
+    named = str(sheet)
     images = sorted({lesion.image for lesion in lesions})
     headers = {uid: _header(source.datasets[uid]) for uid in sorted({image.sop_instance_uid for image in images})}
     found = GrayscaleSoftcopyPresentationState(

@@ -30,22 +30,21 @@ STUDY_COMPONENT_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management (retired): what PS3.3 C.8.8.5 has writers state as the class of the referenced study."""
 
 
-def write(result: Result, source: SourceImages, settings: EmitSettings, _before: Mapping[str, Dataset]) -> Written:
+def write(result: Result, source: SourceImages, _settings: EmitSettings, _before: Mapping[str, Dataset]) -> Written:
     """Structure sets by series, the lesions without a usable mask left out."""
     groups, left_out = grouped(result, source, KIND)
-    return tuple(_written(group, result, source, settings) for group in groups), left_out
+    return tuple(_written(group, result, source) for group in groups), left_out
 
 
-def _written(group: MaskGroup, result: Result, source: SourceImages, settings: EmitSettings) -> Dataset:
-    named = f"{settings.text()} {group.key}"
+def _written(group: MaskGroup, result: Result, source: SourceImages) -> Dataset:
     image = source.dataset(next(iter(group.planes)))
     found = Dataset()
     found.file_meta = FileMetaDataset()
     found.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     found.SOPClassUID = found.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
-    found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = object_uid(KIND, result, named)
+    found.SOPInstanceUID = found.file_meta.MediaStorageSOPInstanceUID = object_uid(KIND, result, group.key)
     found.Modality = "RTSTRUCT"
-    found.SeriesInstanceUID = series_uid(KIND, result, named)
+    found.SeriesInstanceUID = series_uid(KIND, result, group.key)
     found.SeriesNumber = envelope.SERIES_NUMBERS[KIND]
     found.SeriesDescription = "Lesions (contours)"
     found.OperatorsName = ""

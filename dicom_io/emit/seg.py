@@ -75,7 +75,7 @@ def transfer_syntax(settings: EmitSettings) -> UID:
 
 def _written(group: MaskGroup, result: Result, source: SourceImages, settings: EmitSettings) -> Dataset:
     images = grid_headers.of_group(group, source)
-    named, syntax = f"{settings.text()} {group.key}", transfer_syntax(settings)
+    named, syntax = f"{settings.segmentation} {settings.segmentation_syntax} {group.key}", transfer_syntax(settings)
     found = Segmentation(
         source_images=images,
         pixel_array=_pixels(group),

@@ -268,6 +268,14 @@ def test_free_text_of_a_viewer_is_not_passed_on_as_a_code(phantoms: Phantoms) ->
     assert "CORNERSTONEFREETEXT" not in ds.to_json()
 
 
+@pytest.mark.parametrize("broken", [Code("1\\2", "SCT", "Lung"), Code("1", "S\\T", "Lung"), Code("1", "SCT", "\x00")])
+def test_a_code_that_archives_cannot_hold_is_not_passed_on(phantoms: Phantoms, broken: Code) -> None:
+    result = changed(phantoms.result("chiara/0"), finding=broken, site=broken, lesion_type=broken)
+    ds = report(phantoms, result)
+    assert codes(ds, "Finding") == ["Lesion", "Lesion"]
+    assert codes(ds, "Finding Site") == ["Soft tissue"]
+
+
 def test_what_a_lesion_measured_before_names_the_report_that_says_so(phantoms: Phantoms) -> None:
     before = ObjectRef("1.2.4", "1.2.5", "1.2.6", SR_CLASS)
     ds = report(phantoms, changed(phantoms.result("chiara/0"), prior=Prior("20180101", 20.0, 12.345, before)))
@@ -535,6 +543,11 @@ def test_an_object_is_the_same_whichever_others_are_written_unless_it_refers_to_
     assert alone["dicom-sr"].encoded == among["dicom-sr"].encoded
     without_masks = written(phantoms, result, ("volume-sr",))
     assert without_masks["volume-sr"].sop_instance_uid != among["volume-sr"].sop_instance_uid
+
+
+def test_boxes_make_no_other_masks_contours_or_states(phantoms: Phantoms) -> None:
+    result, others = phantoms.result("chiara/0"), ("dicom-seg", "volume-sr", "rtstruct", "gsps")
+    assert written(phantoms, result, others) == written(phantoms, result, others, BOXES)
 
 
 # --- volumes ---------------------------------------------------------------------------------------------
