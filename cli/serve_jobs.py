@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from concurrent.futures import CancelledError, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,6 +36,7 @@ class Workers:
         self._settings, self._count = settings, count
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
+        self._submitted: list[Future[tuple[EmittedObject, ...] | Failure]] = []
 
     def run(self, request: JobRequest) -> tuple[EmittedObject, ...]:
         """`dicom_io.node.Runner`: the objects of one job."""
@@ -47,6 +48,8 @@ class Workers:
             pool = self._pool
         try:
             running = pool.submit(run_job, request, self._settings)
+            with self._lock:
+                self._submitted = [*(one for one in self._submitted if not one.done()), running]
             failure = running.exception()
         except (RuntimeError, CancelledError) as error:  # the node stops, or the pool broke just now
             raise self._failed(pool, error) from error
@@ -75,8 +78,9 @@ class Workers:
     ) -> None:
         if self._pool is None:
             return
-        for process in list(self._pool._processes.values()):
-            process.terminate()  # a job that still runs is queued in the journal
+        if any(not one.done() for one in self._submitted):
+            for process in list(self._pool._processes.values()):
+                process.terminate()  # the job is queued in the journal
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -384,7 +384,8 @@ def verdict(outcomes: Sequence[Outcome]) -> str:
     refused = sum(one.refused for one in outcomes)
     return (
         f"{answered:,} objects answered 0000 in {len(outcomes)} scenarios with {ends} restarts under load: {lost} lost,"
-        f" {changed} changed; {refused:,} refused with a status, where they were to be. Never more than {peak:.0f} MB resident."
+        f" {changed} changed; {refused:,} refused with a status, where they were to be."
+        f" Never more than {peak:.0f} MB resident."
     )
 
 
