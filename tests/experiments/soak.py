@@ -228,7 +228,7 @@ def _sampled(node: RunningNode, sender: subprocess.Popen[str], file: Path) -> li
     return samples
 
 
-def page(found: Mapping[str, Any], command: str, commit: str) -> str:
+def page(found: Mapping[str, Any], command: str, commit: str, note: str) -> str:
     """The page of the experiment, from what `run` found."""
     said, slopes = found["sender"], found["slopes"]
     disturbances = ", ".join(f"{count} x {name.partition(': ')[2]}" for name, count in sorted(said.items())
@@ -266,6 +266,8 @@ def page(found: Mapping[str, Any], command: str, commit: str) -> str:
             "|---|---|---|---|---|---|",
             *rows,
             "",
+            note,
+            "",
             f"Among the objects: {disturbances}.",
             "",
             f"![memory and descriptors over the hour](../pictures/{PICTURE.name})",
@@ -301,12 +303,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--send", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--page", nargs=3, metavar=("FOUND.json", "SAMPLES.csv", "COMMIT"),
-                        help="write the page and its picture from an earlier run")  # fmt: skip
+    parser.add_argument("--page", nargs=4, metavar=("FOUND.json", "SAMPLES.csv", "COMMIT", "NOTE"),
+                        help="write the page and its picture from an earlier run; NOTE says what they mean")  # fmt: skip
     options = parser.parse_args(arguments)
     if options.page:
         found = json.loads(Path(options.page[0]).read_text())
-        PAGE.write_text(page(found, "python -m tests.experiments.soak", options.page[2]))
+        PAGE.write_text(page(found, "python -m tests.experiments.soak", *options.page[2:]))
         draw(Path(options.page[1]), PICTURE)
         return 0
     if options.send is not None:
