@@ -304,7 +304,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--send", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--page", nargs=4, metavar=("FOUND.json", "SAMPLES.csv", "COMMIT", "NOTE"),
-                        help="write the page and its picture from an earlier run; NOTE says what they mean")  # fmt: skip
+                        help="write page and picture of an earlier run; NOTE says what they mean")  # fmt: skip
     options = parser.parse_args(arguments)
     if options.page:
         found = json.loads(Path(options.page[0]).read_text())
