@@ -39,7 +39,7 @@ def bring_home(
         words += ["--objects", str(out / "results"), "--queue", archive.address, "--work", str(out / "work")]
         notice(f"writing them as DICOM objects: {shlex.join(words)}")
         emitting = Emitting(USUAL, out / "results", archive.address, EmitSettings())
-        emit_results(results_of(surest, datetime.now(UTC)), emitting, settings, (newcomer,), output)
+        emit_results(results_of(surest, datetime.now(UTC).astimezone()), emitting, settings, (newcomer,), output)
         notice(f"sending them to the archive: mine send --work {out / 'work'}")
         with outbox(settings) as queued:
             deliver(queued, archive.address, settings.send, wait=False)

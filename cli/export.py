@@ -107,7 +107,7 @@ def _results(
         raise ConfigError(
             f"{predictions}: made on a de-identified dataset; --dataset FOLDER and --work FOLDER bring them home"
         )
-    return results_of(detections, datetime.fromtimestamp(predictions.stat().st_mtime, UTC)), refused
+    return results_of(detections, datetime.fromtimestamp(predictions.stat().st_mtime, UTC).astimezone()), refused
 
 
 def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
@@ -119,10 +119,8 @@ def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
     timed: list[TimedStudy] = []
     with wiring.read_ledger(settings) as ledger:
         for outcome in ledger.outcomes():
-            day = outcome.patient.study_date
-            unread_at = datetime.strptime(day, "%Y%m%d") if len(day) == 8 and day.isdigit() else datetime.now(UTC)
             kept = [one.kept for one in outcome.placed]
-            results += of_bookmarks(kept, unread_at)
+            results += of_bookmarks(kept, _day(outcome.patient.study_date))
             patient = outcome.patient
             timed += [
                 TimedStudy(
@@ -131,10 +129,19 @@ def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
                     patient.study_date,
                     patient.study_instance_uid,
                     tuple(one for one in kept if one.bookmark.reader == reader),
+                    patient.issuer_of_patient_id,
                 )
                 for reader in sorted({one.bookmark.reader for one in kept})
             ]
     return tuple(map(follow(timed).told, results)) if with_follow_up else tuple(results)
+
+
+def _day(study_date: str) -> datetime:
+    """Its midnight; now, for what is no date, such as a 31st of June."""
+    try:
+        return datetime.strptime(study_date, "%Y%m%d")
+    except ValueError:
+        return datetime.now(UTC).astimezone()
 
 
 def _home(settings: Settings, dataset: Path, detections: Sequence[Detection]) -> tuple[list[Detection], int]:

@@ -139,7 +139,7 @@ def _emit(
     output: Output,
 ) -> bool:
     """Writes the surest detections as objects; whether some of what should be written was not."""
-    results = results_of([one for one in found.detections if one.score >= score], datetime.now(UTC))
+    results = results_of([one for one in found.detections if one.score >= score], datetime.now(UTC).astimezone())
     return emit_results(results, emitting, with_archive(settings, address), paths, output).is_partial
 
 

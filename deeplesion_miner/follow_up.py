@@ -25,6 +25,8 @@ class TimedStudy:
     """YYYYMMDD; '' where it is not known."""
     study_instance_uid: str
     kept: tuple[Kept, ...]
+    issuer_of_patient_id: str = ""
+    """Who gave the patient the ID: another hospital's patient of the same ID is another person."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +51,10 @@ class FollowUp:
 
 def follow(studies: Iterable[TimedStudy]) -> FollowUp:
     """Links the lesions of each patient through time; studies without a date or a patient are linked to nothing."""
-    patients: dict[tuple[str, str], list[TimedStudy]] = defaultdict(list)
+    patients: dict[tuple[str, str, str], list[TimedStudy]] = defaultdict(list)
     for study in studies:
         if study.patient_id and study.study_date and study.kept:
-            patients[study.patient_id, study.reader].append(study)
+            patients[study.patient_id, study.issuer_of_patient_id, study.reader].append(study)
     priors: dict[str, Prior] = {}
     responses: dict[tuple[str, str], Response] = {}
     for found in patients.values():

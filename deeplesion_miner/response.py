@@ -25,7 +25,7 @@ ROUNDING_MM = 1e-6
 
 
 class Response(StrEnum):
-    """Of the target lesions, and of the patient at one time point."""
+    """Of the target lesions at one time point."""
 
     COMPLETE = "CR"
     PARTIAL = "PR"
@@ -37,17 +37,6 @@ class Response(StrEnum):
     def code(self) -> Code:
         """The concept that reports state (`schemas/emit.toml` response)."""
         return coded("response", self.value)
-
-
-class NonTarget(StrEnum):
-    """What became of the non-target lesions as a whole [4.3.3]."""
-
-    COMPLETE = "CR"
-    NEITHER = "non-CR/non-PD"
-    PROGRESSIVE = "PD"
-    NOT_EVALUATED = "not all evaluated"
-    NONE = "none"
-    """There were none at baseline."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +133,3 @@ def _is_back(before: Sequence[TimePoint], now: TimePoint) -> bool:
     return any(_all_gone(one) for one in before) and any(
         not one.is_node and one.diameter_mm > 0 for one in now.values()
     )
-
-
-def at_time_point(target: Response, non_target: NonTarget, new_lesions: bool) -> Response:
-    """Response of a patient with target lesions at one time point [4.4.1, table 1]."""
-    if new_lesions or target is Response.PROGRESSIVE or non_target is NonTarget.PROGRESSIVE:
-        return Response.PROGRESSIVE
-    if target is Response.COMPLETE and non_target not in (NonTarget.COMPLETE, NonTarget.NONE):
-        return Response.PARTIAL
-    return target

@@ -84,7 +84,8 @@ class Result:
     author: Author
     lesions: tuple[ReportedLesion, ...]
     made_at: datetime
-    """When it was computed or read: the content's date and time. No part of what UIDs are derived from."""
+    """When it was computed or read: the content's date and time, local, since without a zone DICOM's times are
+    (PS3.3 C.12.1.1.8). No part of what UIDs are derived from."""
     predecessors: tuple[ObjectRef, ...] = ()
     """The reports that this one corrects or takes its measurements from (PS3.3 C.17.2 PredecessorDocuments)."""
     response: Code | None = None

@@ -161,7 +161,7 @@ class Jobs:
                 paths[series.series_instance_uid] = tuple(path for path in here if path is not None)
         if not any(paths.values()):
             raise JobFailed("its images are no longer here", temporary=False)
-        made_at = datetime.fromtimestamp(int(job.made_s), UTC)
+        made_at = datetime.fromtimestamp(int(job.made_s), UTC).astimezone()
         objects = self._runner(JobRequest(job.study_instance_uid, rule, paths, made_at))
         self._own_results.keep(objects)
         self._outbox.put(objects, rule.destination, time.time())

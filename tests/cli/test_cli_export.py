@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -10,6 +12,7 @@ import pytest
 from cli_runs import Answer, Demo, Mine
 
 from cli.emission import KINDS
+from cli.export import _day
 from dicom_io.emit import KINDS as EMITTED_KINDS
 
 
@@ -68,6 +71,23 @@ def test_predictions_of_a_study_become_reports_and_segmentations_in_it(mine: Min
     assert {record["kind"] for record in answer.records} == {"dicom-sr", "volume-sr", "dicom-seg"}
     of_images = {str(pydicom.dcmread(path).StudyInstanceUID) for path in demo.folder.glob("newcomer/**/*.dcm")}
     assert studies_of(tmp_path / "objects") == of_images
+
+
+def test_objects_tell_the_time_of_the_predictions_as_the_clocks_around_them_do(
+    mine: Mine, demo: Demo, tmp_path: Path
+) -> None:
+    found = tmp_path / "found.parquet"
+    found.write_bytes((demo.folder / "predictions.parquet").read_bytes())
+    os.utime(found, (1_700_000_000, 1_700_000_000))  # 2023-11-14 22:13:20 UTC
+    words = ("--files", demo.folder / "newcomer", "--least-score", "0.1", "--to", "dicom-sr", "--objects", "objects")
+    assert mine("export", found, *words, TZ="XXX-9").code == 0
+    told = [pydicom.dcmread(path) for path in (tmp_path / "objects").iterdir()]
+    assert {(one.ContentDate, one.ContentTime) for one in told} == {("20231115", "071320")}
+
+
+@pytest.mark.parametrize("broken", ["", "20240631", "2024", "٢٠٢٤٠١٠١"])
+def test_a_study_without_a_date_does_not_end_the_export(broken: str) -> None:
+    assert abs(datetime.now(UTC) - _day(broken)) < timedelta(minutes=1)
 
 
 def test_predictions_on_a_dataset_go_home_into_the_studies_that_they_came_from(

@@ -20,8 +20,10 @@ def mark(study: str, name: str, long_axis_mm: float, *, label: str = "", trackin
     return Kept(replace(found, bookmark=replace(found.bookmark, source=source, label=label, tracking_uid=tracking_uid)))
 
 
-def study(uid: str, day: str, *kept: Kept, patient: str = "P", reader: str = "") -> TimedStudy:
-    return TimedStudy(patient, reader, day, uid, kept)
+def study(
+    uid: str, day: str, *kept: Kept, patient: str = "P", reader: str = "", issuer: str = "HOSPITAL"
+) -> TimedStudy:
+    return TimedStudy(patient, reader, day, uid, kept, issuer)
 
 
 def followed(*studies: TimedStudy) -> FollowUp:
@@ -102,3 +104,11 @@ def test_results_tell_what_is_known_of_earlier_studies() -> None:
     assert (first.response, first.lesions[0].prior) == (None, None)
     assert second.response == Response.PROGRESSIVE.code
     assert second.lesions[0].prior == found.priors["2.9#1"]
+
+
+def test_patients_of_two_hospitals_that_share_an_id_are_two() -> None:
+    found = followed(
+        study("1", "20240101", mark("1", "1", 20.0, tracking_uid="7", label="node"), issuer="NORTH"),
+        study("2", "20240301", mark("2", "1", 30.0, tracking_uid="7", label="node"), issuer="SOUTH"),
+    )
+    assert found == FollowUp({}, {})

@@ -7,7 +7,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import schemas
-from deeplesion_miner.response import NonTarget, Response, Target, TimePoint, assess, at_time_point, sum_of_diameters_mm
+from deeplesion_miner.response import Response, Target, TimePoint, assess, sum_of_diameters_mm
 from deeplesion_miner.types import Code
 
 
@@ -108,28 +108,6 @@ def test_a_percentage_that_is_met_exactly_is_met(baseline: list[int], data: st.D
 @given(st.permutations([masses(80), masses(60), masses(75)]))
 def test_the_order_of_the_time_points_in_between_is_of_no_consequence(earlier: list[TimePoint]) -> None:
     assert assess(masses(100), earlier, masses(72)).nadir_mm == 60
-
-
-@pytest.mark.parametrize(
-    ("target", "non_target", "new_lesions", "overall"),
-    [
-        (Response.COMPLETE, NonTarget.COMPLETE, False, Response.COMPLETE),
-        (Response.COMPLETE, NonTarget.NONE, False, Response.COMPLETE),
-        (Response.COMPLETE, NonTarget.NEITHER, False, Response.PARTIAL),
-        (Response.COMPLETE, NonTarget.NOT_EVALUATED, False, Response.PARTIAL),
-        (Response.PARTIAL, NonTarget.NEITHER, False, Response.PARTIAL),
-        (Response.PARTIAL, NonTarget.NOT_EVALUATED, False, Response.PARTIAL),
-        (Response.STABLE, NonTarget.NOT_EVALUATED, False, Response.STABLE),
-        (Response.NOT_EVALUABLE, NonTarget.NEITHER, False, Response.NOT_EVALUABLE),
-        (Response.PROGRESSIVE, NonTarget.COMPLETE, False, Response.PROGRESSIVE),
-        (Response.PARTIAL, NonTarget.PROGRESSIVE, False, Response.PROGRESSIVE),
-        (Response.COMPLETE, NonTarget.COMPLETE, True, Response.PROGRESSIVE),
-    ],
-)
-def test_the_patient_responds_as_table_1_has_it(
-    target: Response, non_target: NonTarget, new_lesions: bool, overall: Response
-) -> None:
-    assert at_time_point(target, non_target, new_lesions) is overall
 
 
 def test_every_response_has_a_concept_that_reports_state() -> None:
