@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, RTStructureSetStorage
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, RTStructureSetStorage
 
 from deeplesion_miner import geometry
 from deeplesion_miner.contours import Polygon, keyholed
@@ -26,6 +26,8 @@ from dicom_io.emit.wording import SHORT_STRING, one_line, person_name
 KIND = "rtstruct"
 DECIMALS = 4
 """Of a coordinate in millimetres: a ten-thousandth is far below what a pixel's edge needs, and fits into a DS."""
+LONGEST_EXPLICIT_BYTES = 65_534
+"""Of a DS in explicit VR, whose length has 16 bits (PS3.5 7.1.2); more would be written as UN, which viewers skip."""
 STUDY_COMPONENT_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"
 """Detached Study Management (retired): what PS3.3 C.8.8.5 has writers state as the class of the referenced study."""
 
@@ -57,6 +59,8 @@ def _written(group: MaskGroup, result: Result, source: SourceImages) -> Dataset:
     _put_structure_set(found, group, result, source)
     _put_contours(found, group, source)
     _put_observations(found, group, result)
+    if _longest_contour_bytes(found) > LONGEST_EXPLICIT_BYTES:
+        found.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
     return found
 
 
@@ -118,6 +122,12 @@ def _put_contours(found: Dataset, group: MaskGroup, source: SourceImages) -> Non
         item.ReferencedROINumber = number
         item.ContourSequence = list(_contours(masked, group, source))
         found.ROIContourSequence.append(item)
+
+
+def _longest_contour_bytes(found: Dataset) -> int:
+    """Length of the longest ContourData as it is written, without padding."""
+    contours = (contour for item in found.ROIContourSequence for contour in item.ContourSequence)
+    return max((sum(len(str(one)) + 1 for one in contour.ContourData) - 1 for contour in contours), default=0)
 
 
 def _contours(masked: MaskedLesion, group: MaskGroup, source: SourceImages) -> Iterator[Dataset]:

@@ -70,6 +70,17 @@ def test_a_hole_hangs_on_its_part_by_a_channel(supine: Study, tmp_path: Path) ->
     assert_same(by_contours(path, supine), planes_of(supine, [ring]))
 
 
+def test_a_contour_too_long_for_explicit_vr_is_still_read(tmp_path: Path) -> None:
+    large = written(tmp_path / "large", matrix=128)
+    bits = np.ones((80, 100), np.bool_)
+    bits[1:-1:2, 1:-1:2] = False
+    frayed = replace(lesion(large, 1, (3,)), masks=((large.images[3], PixelMask(9, 9, bits)),))
+    path = saved(rtstruct(large, frayed), tmp_path)
+    (contour,) = dcmread(path).ROIContourSequence[0].ContourSequence
+    assert sum(len(str(one)) + 1 for one in contour.ContourData) > 0xFFFF
+    assert_same(by_contours(path, large), planes_of(large, [frayed]))
+
+
 def test_validators_find_nothing_that_they_do_not_find_in_the_images(study: Study, tmp_path: Path) -> None:
     path = saved(rtstruct(study, lesion(study, 1, range(2, 5)), lesion(study, 2, (4, 5))), tmp_path)
     assert set(dciodvfy(path)) <= set(dciodvfy(study.paths[0]))
