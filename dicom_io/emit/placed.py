@@ -10,6 +10,7 @@ from deeplesion_miner.types import ImagePlane, ImageRef, Unreadable
 from dicom_io.emit.emitting import LeftOut
 from dicom_io.emit.identity import tracking_uid
 from dicom_io.emit.source import SourceImages
+from dicom_io.emit.wording import unlimited
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class PlacedLesion:
     plane: ImagePlane
     tracking_uid: str
     reference: ImageReference
+
+    @property
+    def label(self) -> str:
+        """What a reader sees; never empty."""
+        return unlimited(self.lesion.label).strip() or f"Lesion {self.number}"
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,6 @@ from dicom_io.emit.observers import algorithm_of, observation_context
 from dicom_io.emit.placed import ImageReference, PlacedLesion, place
 from dicom_io.emit.report import is_whole, measurement_report
 from dicom_io.emit.source import SourceImages
-from dicom_io.emit.wording import unlimited
 
 KIND = "dicom-sr"
 TOOL = "Cornerstone3DTools@^0.1.0:Bidirectional"
@@ -122,12 +121,8 @@ def _cross_group(one: PlacedLesion, algorithm: AlgorithmIdentification | None) -
         said.append(_text("certainty", f"{100 * lesion.score:.2f} %"))
     if lesion.prior is not None:
         said.append(_previous(lesion.prior, _prior_report(lesion)))
-    said.append(_text("comment", _label(one)))
+    said.append(_text("comment", one.label))
     return group
-
-
-def _label(one: PlacedLesion) -> str:
-    return unlimited(one.lesion.label).strip() or f"Lesion {one.number}"
 
 
 def _axis(name: str, line: Segment, one: PlacedLesion) -> Measurement:
@@ -198,7 +193,7 @@ def _box_group(
         geometric_purpose=concept("concept", "bounded_by"),
     )
     # OHIF 3.13 shows the box as a rectangle: its title tells it from the cross's.
-    group[0].ContentSequence.append(_text("comment", f"{_label(one)} (box)"))
+    group[0].ContentSequence.append(_text("comment", f"{one.label} (box)"))
     return group
 
 

@@ -17,8 +17,10 @@ from highdicom.sr import (
     MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
     ReferencedSegment,
+    RelationshipTypeValues,
     SourceImageForMeasurementGroup,
     SourceImageForSegmentation,
+    TextContentItem,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
@@ -51,7 +53,9 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
     evidence: list[ImageReference | ObjectRef] = []
     for one in placed:
         images, segment = _images(one, source), segments.get(one.tracking_uid)
-        groups.append(_group(one, images, algorithm, segment))
+        group = _group(one, images, algorithm, segment)
+        group[0].ContentSequence.append(_summary(one))
+        groups.append(group)
         evidence += [*images, segment.of] if segment else images
     content = MeasurementReport(
         observation_context=observation_context(result.author),
@@ -142,12 +146,25 @@ def _group(
     )
 
 
+def _summary(one: PlacedLesion) -> TextContentItem:
+    """Whose numbers these are and what they mean, in words: OHIF's text view leaves out the names of numbers."""
+    said = "; ".join(f"{name} {value:.{SIGNIFICANT_DIGITS}g} {unit}" for name, value, unit in _stated(one))
+    return TextContentItem(concept("concept", "comment"), f"{one.label}: {said}", RelationshipTypeValues.CONTAINS)
+
+
 def _frames(image: ImageReference) -> list[int] | None:
     return None if image.frame_numbers is None else list(image.frame_numbers)
 
 
 def _measurements(one: PlacedLesion) -> list[Measurement]:
-    """Volume, area on the key slice, score: as far as the lesion has them."""
+    return [
+        Measurement(concept("concept", name), float(f"{value:.{SIGNIFICANT_DIGITS}g}"), concept("unit", unit))
+        for name, value, unit in _stated(one)
+    ]
+
+
+def _stated(one: PlacedLesion) -> list[tuple[str, float, str]]:
+    """Volume, area on the key slice, score, as words of `schemas/emit.toml`: as far as the lesion has them."""
     lesion, plane = one.lesion, one.plane
     area_mm2 = _area_px(lesion) * plane.row_spacing_mm * plane.col_spacing_mm
     values = (
@@ -155,8 +172,4 @@ def _measurements(one: PlacedLesion) -> list[Measurement]:
         ("area", area_mm2 or None, "mm2"),
         ("certainty", None if lesion.score is None else 100 * lesion.score, "percent"),
     )
-    return [
-        Measurement(concept("concept", name), float(f"{value:.{SIGNIFICANT_DIGITS}g}"), concept("unit", unit))
-        for name, value, unit in values
-        if value is not None
-    ]
+    return [(name, value, unit) for name, value, unit in values if value is not None]

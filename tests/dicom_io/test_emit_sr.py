@@ -580,6 +580,10 @@ def test_volumes_areas_and_scores_stand_in_a_report_of_their_own(phantoms: Phant
         assert [value for value, _ in found.values()] == pytest.approx(
             [1234.5 + number, 20 * 0.9 * 0.7, 100 * (lesion.score or 0)]
         )
+        (said,) = (
+            item.TextValue for item in group.ContentSequence if item.ConceptNameCodeSequence[0].CodeMeaning == "Comment"
+        )
+        assert said.startswith(f"{lesion.label}: volume {1234.5 + number} mm3; area 12.6 mm2; certainty ")
 
 
 def test_the_volume_has_the_tracking_uid_of_the_cross_and_names_its_segment(phantoms: Phantoms) -> None:
