@@ -70,7 +70,7 @@ def command(
     them, what a model found becomes reports and segmentations; predictions made on a de-identified dataset go home
     into the studies that they came from, and each picture is compared with the one that mining wrote. The headers of
     the images are asked for, since patient, study and geometry are theirs. The same result is the same object,
-    however often it is written.
+    however often it is written; bookmarks that were mined from a report of ours are not written again.
     """
     if not kinds:
         raise ConfigError("name what to write: --to dicom, or a kind of object such as --to dicom-sr")
@@ -113,14 +113,18 @@ def _results(
 def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
     """Results of the bookmarks that mining kept, study by study."""
     from deeplesion_miner.follow_up import TimedStudy, follow
-    from deeplesion_miner.results import of_bookmarks
+    from deeplesion_miner.results import is_told_already, of_bookmarks
 
     results: list[Result] = []
+    told_already = 0
     timed: list[TimedStudy] = []
     with wiring.read_ledger(settings) as ledger:
         for outcome in ledger.outcomes():
             kept = [one.kept for one in outcome.placed]
-            results += of_bookmarks(kept, _day(outcome.patient.study_date))
+            made = of_bookmarks(kept, _day(outcome.patient.study_date))
+            fresh = [one for one in made if not is_told_already(one, kept)]
+            results += fresh
+            told_already += len(made) - len(fresh)
             patient = outcome.patient
             timed += [
                 TimedStudy(
@@ -133,6 +137,8 @@ def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
                 )
                 for reader in sorted({one.bookmark.reader for one in kept})
             ]
+    if told_already:
+        notice(f"left out {plural(told_already, 'result')}: reports of ours that the archive has tell the same")
     return tuple(map(follow(timed).told, results)) if with_follow_up else tuple(results)
 
 

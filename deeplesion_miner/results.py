@@ -14,6 +14,9 @@ import schemas
 from deeplesion_miner.detection import Detection, PixelMask
 from deeplesion_miner.types import Box, Code, ImageRef, Kept, Segment
 
+OURSELVES = "deeplesion_miner"
+"""The writer of our own reports, a name of `schemas/dialects/tid1500.toml`."""
+
 
 @dataclass(frozen=True)
 class Author:
@@ -147,6 +150,15 @@ def of_bookmarks(kept: Sequence[Kept], unread_at: datetime) -> tuple[Result, ...
     for one in kept:
         groups[one.lesion.header.ref.study_instance_uid, one.bookmark.reader].append(one)
     return tuple(_of_reader(reader, found, unread_at) for (_, reader), found in sorted(groups.items()))
+
+
+def is_told_already(result: Result, kept: Iterable[Kept]) -> bool:
+    """Whether the archive has a result of these bookmarks: all of them lie in a single report that is ours.
+
+    Exported once more it would be a new report that follows ours, and so on each time that the archive is mined.
+    """
+    ours = {one.bookmark.source.sop_instance_uid for one in kept if one.bookmark.source.writer == OURSELVES}
+    return [one.sop_instance_uid in ours for one in result.predecessors] == [True]
 
 
 def _of_reader(reader: str, found: Sequence[Kept], unread_at: datetime) -> Result:

@@ -51,6 +51,15 @@ def test_mined_bookmarks_become_reports_that_are_mined_to_the_same_points(
     assert left == []
 
 
+def test_what_was_exported_and_mined_again_is_not_exported_again(mine: Mine, demo: Demo, tmp_path: Path) -> None:
+    export_mined(mine, demo, "--objects", "reports")
+    assert mine("import", demo.archive, "reports", "--out", "dataset", "--work", "work").code == 0
+    answer = mine("export", "--work", "work", "--files", demo.archive, "--to", "dicom-sr", "--objects", "again")
+    assert answer.code == 4, answer.err
+    assert f"left out {len(written(tmp_path / 'reports'))} results" in answer.err
+    assert not (tmp_path / "again").exists() or not written(tmp_path / "again")
+
+
 def test_the_same_export_writes_the_same_bytes(mine: Mine, demo: Demo, tmp_path: Path) -> None:
     export_mined(mine, demo, "--objects", "one")
     export_mined(mine, demo, "--objects", "other")

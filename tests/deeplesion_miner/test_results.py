@@ -117,6 +117,28 @@ def test_a_mined_result_is_as_old_as_the_newest_of_its_reports() -> None:
     assert results.of_bookmarks(two, UNREAD)[0].made_at == MADE
 
 
+@pytest.mark.parametrize(
+    ("marks", "told"),
+    [
+        ((("9.9#1", "deeplesion_miner"), ("9.9#2", "deeplesion_miner")), True),
+        ((("9.9#1", "ohif"),), False),
+        ((("9.9#1", "deeplesion_miner"), ("9.8#1", "ohif")), False),
+        ((("9.9#1", "deeplesion_miner"), ("9.8#1", "deeplesion_miner")), False),
+    ],
+    ids=["one report of ours", "a reader's", "ours and a reader's", "two of ours"],
+)
+def test_what_a_single_report_of_ours_holds_is_told_already(marks: tuple[tuple[str, str], ...], told: bool) -> None:
+    found = [by_writer(kept(key), writer) for key, writer in marks]
+    (made,) = results.of_bookmarks(found, UNREAD)
+    assert results.is_told_already(made, found) is told
+
+
+def by_writer(one: Kept, writer: str) -> Kept:
+    bookmark = one.bookmark
+    source = replace(bookmark.source, writer=writer)
+    return replace(one, lesion=replace(one.lesion, bookmark=replace(bookmark, source=source)))
+
+
 @pytest.mark.parametrize("written", ["", "20240631120000", "20240101250000"])
 def test_reports_that_do_not_tell_their_time_get_the_one_that_is_given(written: str) -> None:
     assert results.of_bookmarks([kept(written=written)], UNREAD)[0].made_at == UNREAD
