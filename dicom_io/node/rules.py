@@ -31,11 +31,10 @@ from typing import Any, get_type_hints
 
 from deeplesion_miner.errors import ConfigError
 from dicom_io.address import Address, ae_title
+from dicom_io.destination import checked
 from dicom_io.emit import KINDS
 from dicom_io.node.admission import Peer
 from dicom_io.node.records import ReceivedSeries
-
-DICOMWEB = ("http://", "https://")
 
 
 @dataclass(frozen=True)
@@ -162,7 +161,10 @@ def read_rules(path: Path) -> NodeRules:
         problems.append("no [[peer]]: nobody could send anything")
     if problems:
         raise ConfigError(f"{path}: " + "; ".join(problems))
-    rules = [replace(rule, model=path.parent / rule.model.expanduser()) for rule in rules]
+    rules = [
+        replace(rule, model=path.parent / rule.model.expanduser(), destination=checked(rule.destination))
+        for rule in rules
+    ]
     return NodeRules(tuple(peers), tuple(rules))
 
 
@@ -248,8 +250,7 @@ def _peer_problems(peer: PeerRule) -> list[str]:
 def _rule_problems(rule: SeriesRule, titles: set[str]) -> list[str]:
     problems = [f"name = {rule.name!r}: a name is needed"] if not rule.name else []
     problems += [f"peers: {one} is no [[peer]]" for one in rule.peers if one not in titles]
-    if not rule.destination.startswith(DICOMWEB):
-        problems += _checked("destination", rule.destination, Address.parse)
+    problems += _checked("destination", rule.destination, checked)
     problems += [f"emit: {one!r} is no kind; kinds are {', '.join(KINDS)}" for one in rule.emit if one not in KINDS]
     if not rule.emit:
         problems.append("emit: name at least one kind")

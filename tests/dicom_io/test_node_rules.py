@@ -57,6 +57,11 @@ def series(**changed: object) -> ReceivedSeries:
     return ReceivedSeries(**{**facts, **changed})  # type: ignore[arg-type]
 
 
+def test_a_destination_is_called_what_the_outbox_calls_it(tmp_path: Path) -> None:
+    rules = rules_of(tmp_path, WHOLE.replace('destination = "PACS@10.0.0.5:104"', 'destination = "https://pacs/web/"'))
+    assert rules.destinations() == ("https://pacs/web",)
+
+
 def test_a_whole_file_is_read_and_models_lie_relative_to_it(tmp_path: Path) -> None:
     rules = rules_of(tmp_path, WHOLE)
     assert [one.ae_title for one in rules.peers] == ["PACS", "CT1"]
