@@ -80,7 +80,8 @@ class Studies:
     def look(self, study: ReceivedStudy) -> None:
         """Looks at one study: its jobs are queued, or it is looked at again later, or it is incomplete."""
         here = self._journal.series_of(study.study_instance_uid)
-        found = look_at(study.study_instance_uid, study.source, here, self._rules, self._open_archive)
+        known = (*here, *self._own(study.study_instance_uid))
+        found = look_at(study.study_instance_uid, study.source, known, self._rules, self._open_archive)
         peer = self._rules.peer(study.source)
         name = self._log.name(study.study_instance_uid)
         if found.is_whole:
@@ -93,6 +94,13 @@ class Studies:
             return
         self._journal.look_again(study, found.reason, time.time() + _pause_s(peer, study, found))
         self._log.info("study_waits", study=name, missing=found.missing, why=found.reason)
+
+    def _own(self, study_instance_uid: str) -> tuple[ReceivedSeries, ...]:
+        """Our results of the study, one a series: the archive lists them, and nobody sends them to us."""
+        results = self._journal.results([study_instance_uid])
+        return tuple(
+            ReceivedSeries(one.keys["SeriesInstanceUID"], "", "", "", None, (one.sop_instance_uid,)) for one in results
+        )
 
     def _settle(
         self, study: ReceivedStudy, state: str, reason: str, here: Sequence[ReceivedSeries], *, run_all: bool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,20 @@ def test_an_archive_that_is_away_makes_the_study_wait(tmp_path: Path, archive: E
         until(lambda: node.events("study_waits"))
         assert "nobody listens there" in node.events("study_waits")[0]["why"]
         assert node.node.journal.studies_by_state() == {"receiving": 1}
+
+
+def test_our_own_results_in_the_archive_are_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    ct(1, 1).save_as(tmp_path / "images" / "1.dcm", enforce_file_format=True)
+    with EmbeddedArchive(tmp_path / "images") as archive:
+        given = rules_for(archive)
+        rules = replace(given, rules=(replace(given.rules[0], modalities=()),))
+        with running(tmp_path, rules, one_lesion, limits=LIMITS, open_wire=wires) as node:
+            journal = node.node.journal
+            send_all(node.port, [ct(1, 1)])
+            until(lambda: node.outbox.counts().get(archive.address, {}).get("verified") == 1)
+            journal._database.execute("UPDATE study SET state = 'receiving', look_at_s = 0")  # as a late image would
+            until(lambda: journal.studies_by_state() == {"whole": 1})
 
 
 def test_a_study_that_the_archive_does_not_list_is_not_whole() -> None:
