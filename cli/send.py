@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dicom_io.delivery import Tally
     from dicom_io.destination import WireSettings
     from dicom_io.outbox import Outbox
-from dicom_io.outbox_rows import Parcel
+    from dicom_io.outbox_rows import Parcel
 
 EXAMPLE = """
 mine send results/ --to PACS@pacs.example.org:104             # queue files and deliver them
@@ -59,11 +59,13 @@ def command(
     storage commitment, or by asking for each object. An interrupted run, ours or the archive's, goes on with the
     same command; several may run at once.
     """
-    from dicom_io.destination import checked
+    from dicom_io.destination import checked, is_web
 
     send = configuration.settings.send
     if send.to and send.stow_url:
         raise ConfigError("--to and --stow both say where results go; give one")
+    if send.stow_url and not is_web(send.stow_url):
+        raise ConfigError(f"--stow {send.stow_url}: expected a URL, for instance https://pacs.example.org/dicom-web")
     destination = checked(send.to or send.stow_url) if send.to or send.stow_url else None
     if files and (status or forget_delivered):
         raise ConfigError("--status and --forget-delivered send nothing; leave out the files")
@@ -92,7 +94,11 @@ def deliver(outbox: Outbox, destination: str, send: SendSection, wait: bool) -> 
     from dicom_io.delivery import Delivery, Pace
     from dicom_io.destination import open_wire
 
-    pace = Pace(patience_s=send.patience_s, report_within_s=send.report_within_s)
+    report_within_s = send.report_within_s
+    if send.report_port is None and send.commitment == "auto":
+        # A report can come on the association of the request only, which this run holds: it is not missed for long.
+        report_within_s = min(report_within_s, send.patience_s / 2)
+    pace = Pace(patience_s=send.patience_s, report_within_s=report_within_s)
     with ExitStack() as closing:
         wire = open_wire(destination, wire_settings(send), outbox)
         closing.callback(wire.close)
@@ -171,6 +177,10 @@ def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
     for reason in sorted({one.standing.reason for one in troubled}):
         message, advice = reason_text(reason)
         notice(f"{reason}: {message} -> {advice}")
+    sent = sum(states.get(State.SENT, 0) for states in counts.values())
+    if sent:
+        notice(f"{sent:,} sent: the archive took them and has not confirmed them yet -> Run `mine send` again;"
+               " where no report comes within [send] report_within_s, the archive is asked what it has.")  # fmt: skip
     undelivered = sum(states.get(state, 0) for states in counts.values() for state in State if not state.is_delivered)
     return Exit.PARTIAL if undelivered else Exit.DONE
 

@@ -137,7 +137,10 @@ def archive_settings(settings: Settings) -> ArchiveSettings:
 
     archive = settings.archive
     if not archive.address:
-        raise ConfigError("no archive is named; write AET@host:port after the command or as address in [archive]")
+        raise ConfigError(
+            "no archive is named; write AET@host:port after `mine run`, `mine find` or `mine doctor`, elsewhere after"
+            " --archive, or as address in [archive]"
+        )
     if settings.run.workers > archive.max_associations:
         raise ConfigError(
             f"{settings.run.workers} workers need as many associations and [archive] max_associations is"

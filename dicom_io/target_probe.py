@@ -205,7 +205,10 @@ def _committed(
     place = (
         "on the association of the request" if report_port is None else f"for {calling_ae} at our port {report_port}"
     )
-    return _without("commitment", f"storage commitment is offered, but no report came {place} in {_REPORT_S:.0f} s")
+    hint = "; archives want a port of ours that they know (--report-port)" if report_port is None else ""
+    return _without(
+        "commitment", f"storage commitment is offered, but no report came {place} in {_REPORT_S:.0f} s{hint}"
+    )
 
 
 def _qido(session: WebSession) -> Finding:

@@ -66,6 +66,8 @@ class QidoInquiry:
             return []
         if reply.status != 200:
             text = f"HTTP {reply.status} {reply.reason}".strip()
+            if reply.status in _NOT_THERE:
+                text += ": the server does not answer questions at this address; name it up to before /studies"
             raise self._session.error("QIDO-RS", text, temporary=reply.status >= 500)
         try:
             return dicom_json.data_sets(reply.body, reply.content_type)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from cli_runs import Mine
 from pydicom import dcmread
+from servers import free_port, orthanc
 
 from dicom_io.testbed.embedded import EmbeddedArchive
 from tests.experiments.stamped import Stamps
@@ -162,9 +163,30 @@ def test_another_object_under_a_known_uid_is_told_and_the_first_is_kept(
     assert "4 verified" in answer.out
 
 
+@pytest.mark.servers
+def test_without_a_port_for_reports_what_was_sent_is_proven_in_the_same_run(
+    mine: Mine, results: Path, stamps: Stamps, tmp_path: Path
+) -> None:
+    """Orthanc reports commitment to the port that it knows of us, where nobody listens."""
+    images, folder = tmp_path / "images", tmp_path / "orthanc"
+    images.mkdir()
+    folder.mkdir()
+    for study in range(STUDIES):
+        (images / f"{study}.dcm").write_bytes(stamps.study_image(study))
+    with orthanc(folder) as archive:
+        archive.send(images)
+        patient = mine("send", results, *quick(archive.address), "--set", "send.patience_s=3")
+        assert (patient.code, patient.out) == (0, f"{archive.address}: 4 verified\n"), patient.err
+        port = ("--report-port", str(free_port()), "--work", "elsewhere")
+        answer = mine("send", results, *quick(archive.address), *port)
+    assert (answer.code, answer.out) == (3, f"{archive.address}: 4 sent\n"), "a report may yet come to the port"
+    assert "sent: the archive took them and has not confirmed them yet" in answer.err
+
+
 @pytest.mark.parametrize(
     ("words", "line"),
     [
+        (("send", ".", "--stow", "PACS@here:104"), "expected a URL"),
         (("send",), "no outbox here"),
         (("send", "--status"), "no outbox here"),
         (("send", "."), "where to?"),
