@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from deeplesion_miner.results import ReportedLesion, Result
+from deeplesion_miner.results import Author, ReportedLesion, Result
 
 UID_CHARACTERS = 64
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
@@ -27,15 +27,18 @@ def derived_uid(*parts: str) -> str:
 @lru_cache(maxsize=1)  # every lesion of a result asks for it, and results are compared as objects
 def content_digest(result: Result) -> str:
     """Hex sha256 over all that a result says, without the time at which it was made."""
-    author = result.author
     parts = [
         result.study_instance_uid,
-        _said((author.name, author.version, author.manufacturer, author.is_algorithm, author.parameters)),
+        _said_of(result.author),
         _said(result.predecessors),
         _said(result.response),
         *(_content(one) for one in result.lesions),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _said_of(author: Author) -> str:
+    return _said((author.name, author.version, author.manufacturer, author.is_algorithm, author.parameters))
 
 
 def _content(one: ReportedLesion) -> str:
@@ -73,11 +76,11 @@ def series_uid(kind: str, result: Result, settings: str) -> str:
 def tracking_uid(result: Result, lesion: ReportedLesion) -> str:
     """The lesion's own tracking UID, else one derived from the study, the author and what the lesion is.
 
-    One that is no UID (PS3.5 9.1) is not taken over, nor is one that another lesion of the result has had before:
-    viewers merge groups of one tracking UID.
+    So it stays, whatever other lesions the result has. One that is no UID (PS3.5 9.1) is not taken over, nor is one
+    that another lesion of the result has had before: viewers merge groups of one tracking UID.
     """
     own = lesion.tracking_uid
     taken = next((one.key for one in result.lesions if one.tracking_uid == own), lesion.key) != lesion.key
     if len(own) <= UID_CHARACTERS and _UID.fullmatch(own) and not taken:
         return own
-    return derived_uid("lesion", content_digest(result), lesion.key)
+    return derived_uid("lesion", result.study_instance_uid, _said_of(result.author), _content(lesion))

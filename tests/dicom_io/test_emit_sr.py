@@ -223,6 +223,14 @@ def test_the_viewers_own_tool_is_named_with_the_lesions_number(phantoms: Phantom
     assert texts(ds, "Tracking Identifier") == [f"{tool}:lesion-1", f"{tool}:lesion-2"]
 
 
+def test_a_lesions_tracking_uid_does_not_depend_on_the_others(phantoms: Phantoms) -> None:
+    result = phantoms.result("anna/0")
+    alone = replace(result, lesions=result.lesions[:1])
+    first, *_ = items(report(phantoms, result), "Tracking Unique Identifier")
+    (only,) = items(report(phantoms, alone), "Tracking Unique Identifier")
+    assert first.UID == only.UID
+
+
 def test_two_marks_of_one_lesion_have_tracking_uids_of_their_own(phantoms: Phantoms) -> None:
     result = changed(changed(phantoms.result("anna/0"), 0, tracking_uid="1.2.77"), 2, tracking_uid="1.2.77")
     uids = [item.UID for item in items(report(phantoms, result, BOXES), "Tracking Unique Identifier")]
