@@ -37,17 +37,22 @@ class HealthServer:
         try:
             self._server = ThreadingHTTPServer((host, port), Handler)
         except OSError as error:
-            raise ConfigError(f"health page: cannot listen on {host}:{port}: {error.strerror or error}") from error
+            text = f"health page: cannot listen on {host}:{port}: {error.strerror or error}; name another --health-port"
+            raise ConfigError(text) from error
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+
+    def start(self) -> None:
+        """Begins to answer; who asks before waits."""
         self._thread.start()
 
     def close(self) -> None:
         """Stops answering."""
-        self._server.shutdown()
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
         self._server.server_close()
-        self._thread.join()
 
 
 def _page(problems: Mapping[str, str]) -> tuple[HTTPStatus, str, str]:

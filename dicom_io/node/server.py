@@ -126,7 +126,14 @@ class Node:
         self._lock = threading.Lock()
         self._is_stopping = self._all_ended = False
         self._entity = self._made_entity()
+        self._health: HealthServer | None = None
+        # Ports are taken before a thread runs: threads would go on without the one who could stop them.
         try:
+            if settings.health_port is not None:
+                self._health = HealthServer(
+                    settings.health_host, settings.health_port, self.health_problems, self.readiness_problems,
+                    self.metrics,
+                )  # fmt: skip
             self._gate = Gate(
                 (settings.host, settings.port),
                 self._admission,
@@ -137,11 +144,12 @@ class Node:
                 metrics=self.metrics,
             )
         except ConfigError:
+            if self._health is not None:
+                self._health.close()
             self.journal.close()
             raise
         self.port = self._gate.port
-        self._health: HealthServer | None = None
-        self.health_port: int | None = None
+        self.health_port = None if self._health is None else self._health.port
 
     def start(self) -> None:
         """Opens the door, after what the last run left is taken up."""
@@ -151,12 +159,8 @@ class Node:
         self._commitments.start()
         self._deliveries.start()
         self._gate.start()
-        if self._settings.health_port is not None:
-            host = self._settings.health_host
-            self._health = HealthServer(
-                host, self._settings.health_port, self.health_problems, self.readiness_problems, self.metrics
-            )
-            self.health_port = self._health.port
+        if self._health is not None:
+            self._health.start()
         self.log.info("started", ae_title=self._settings.ae_title, port=self.port, health_port=self.health_port)
 
     def stop(self) -> bool:

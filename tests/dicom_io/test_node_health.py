@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import urllib.error
 import urllib.request
 from io import StringIO
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from little_objects import ct, ct_uid, study_uid
 from node_under_test import UnderTest, associate, running, send_all, until
+from servers import free_port
 
 from deeplesion_miner.errors import ConfigError
 from dicom_io.node.health import HealthServer
@@ -56,8 +58,6 @@ def test_a_part_that_has_ended_is_not_healthy(tmp_path: Path) -> None:
 def test_a_node_that_stops_is_not_ready(tmp_path: Path) -> None:
     with running(tmp_path, health_port=0) as under_test:
         association = associate(under_test.port)
-        import threading
-
         stopping = threading.Thread(target=under_test.node.stop)
         stopping.start()
         until(lambda: under_test.events("stopping"))
@@ -72,6 +72,17 @@ def test_a_health_port_that_is_taken_is_one_line() -> None:
     with pytest.raises(ConfigError, match="health page: cannot listen"):
         HealthServer("127.0.0.1", first.port, dict, dict, Metrics())
     first.close()
+
+
+def test_a_node_without_its_health_port_does_not_start_and_leaves_no_part_of_it_running(tmp_path: Path) -> None:
+    taken, port = HealthServer("127.0.0.1", 0, dict, dict, Metrics()), free_port()
+    before = set(threading.enumerate())
+    with pytest.raises(ConfigError, match="health page"), running(tmp_path, health_port=taken.port, port=port):
+        pass
+    assert set(threading.enumerate()) <= before
+    taken.close()
+    with running(tmp_path, health_port=taken.port, port=port) as under_test:
+        assert page(under_test, "health")[0] == 200
 
 
 def test_neither_log_nor_counters_hold_names_ids_or_uids_of_patients(tmp_path: Path) -> None:
