@@ -56,6 +56,8 @@ class Wire:
     committer: Committer | None = None
     differs: Callable[[Parcel, ObjectFile], bool | None] | None = None
     """Whether the archive's object is another one than ours (None: it cannot tell), where it may silently keep one."""
+    must_compare: bool = False
+    """What cannot be compared counts as not there."""
     on_close: Callable[[], None] = lambda: None
 
     def close(self) -> None:
@@ -229,8 +231,8 @@ class Delivery:
         """Those that the archive does not have, of what may have gone out before; the others need no second sending."""
         asked = [one for one in parcels if one.standing.maybe_there]
         listed = self._listed(asked)
-        there = [one for one in asked if one.sop_instance_uid in listed]
-        self._record([(one, self._compared(one, Event.ALREADY_THERE)) for one in there])
+        there = [one for one in asked if one.sop_instance_uid in listed and self._doubt(one) is None]
+        self._record([(one, Happening(Event.ALREADY_THERE)) for one in there])
         return [one for one in parcels if one.number not in {known.number for known in there}]
 
     def _listed(self, parcels: Sequence[Parcel]) -> frozenset[str]:
@@ -305,10 +307,9 @@ class Delivery:
 
     def _not_another(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Those of which the archive has not kept another object: commitment knows UIDs, not contents."""
-        compared = [(one, self._compared(one, Event.LISTED)) for one in parcels]
-        others = [(one, happening) for one, happening in compared if happening.event is Event.IMPOSSIBLE]
-        self._record(others)
-        return [one for one, happening in compared if happening.event is Event.LISTED]
+        doubts = [(one, self._doubt(one)) for one in parcels]
+        self._record([(one, doubt) for one, doubt in doubts if doubt is not None])
+        return [one for one, doubt in doubts if doubt is None]
 
     def _request(self, parcels: Sequence[Parcel]) -> bool:
         """Asks for commitment; False where the archive does not offer it. What fails leaves the objects due at once."""
@@ -334,22 +335,25 @@ class Delivery:
     def _prove(self, parcels: Sequence[Parcel]) -> None:
         """Proof by query: what the archive lists, it has."""
         listed = self._listed(parcels)
-        self._record(
-            [
-                (one, self._compared(one, Event.LISTED))
-                if one.sop_instance_uid in listed
-                else (one, Happening(Event.UNLISTED, "not_listed"))
-                for one in parcels
-            ]
-        )
+        happened = []
+        for one in parcels:
+            if one.sop_instance_uid not in listed:
+                happened.append((one, Happening(Event.UNLISTED, "not_listed")))
+            else:
+                happened.append((one, self._doubt(one) or Happening(Event.LISTED)))
+        self._record(happened)
 
-    def _compared(self, parcel: Parcel, event: Event) -> Happening:
-        """The event, unless the archive is to be compared and holds another object."""
-        if self._wire.differs is not None:
-            content = self._outbox.content(parcel)
-            if content is not None and self._wire.differs(parcel, _object_file(parcel, content)):
-                return Happening(Event.IMPOSSIBLE, "kept_another")
-        return Happening(event)
+    def _doubt(self, parcel: Parcel) -> Happening | None:
+        """Why an object that is listed does not count as there: it is another one, or cannot be compared with ours."""
+        content = None if self._wire.differs is None else self._outbox.content(parcel)
+        if self._wire.differs is None or content is None:
+            return None
+        differs = self._wire.differs(parcel, _object_file(parcel, content))
+        if differs:
+            return Happening(Event.REFUSED, "kept_another")
+        if differs is None and self._wire.must_compare:
+            return Happening(Event.UNLISTED, "not_fetched")
+        return None
 
 
 def _object_file(parcel: Parcel, content: bytes) -> ObjectFile:

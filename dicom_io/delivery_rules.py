@@ -77,6 +77,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.COMMITTED: State.COMMITTED,
         Event.UNLISTED: State.QUEUED,
         Event.UNCOMMITTED: State.QUEUED,
+        Event.REFUSED: State.FAILED,
         Event.IMPOSSIBLE: State.DEAD,
     },
     # A report may come hours after a query has shown the object.

@@ -71,7 +71,7 @@ def _web(destination: str, settings: WireSettings) -> Wire:
         patience_s=settings.limits.idle_s,
     )
     compared = None if settings.compare == "never" else partial(differs, WadoFetch(session))
-    return Wire(StowSender(session), QidoInquiry(session), differs=compared)
+    return Wire(StowSender(session), QidoInquiry(session), differs=compared, must_compare=settings.compare == "always")
 
 
 def _dimse(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
@@ -97,7 +97,9 @@ def _dimse(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
             listener.close()
 
     compared = None if fetch is None else partial(differs, fetch)
-    return Wire(sender, FindInquiry(link), Committer(sender), differs=compared, on_close=close)
+    return Wire(
+        sender, FindInquiry(link), Committer(sender), differs=compared, must_compare=fetch is not None, on_close=close
+    )
 
 
 def _listener(settings: WireSettings, keep: OnReport) -> ReportListener | None:

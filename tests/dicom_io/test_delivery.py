@@ -20,7 +20,9 @@ from dicom_io.delivery import Delivery, Pace, Tally
 from dicom_io.delivery_rules import Policy, State
 from dicom_io.destination import WireSettings, open_wire
 from dicom_io.emit import EmittedObject
+from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
+from dicom_io.outbox_rows import Parcel
 
 QUICK = Policy(first_pause_s=0.01, longest_pause_s=0.05, refusal_pause_s=0.01)
 PACE = Pace(batch=50, patience_s=1.0, report_within_s=10.0)
@@ -348,6 +350,46 @@ def test_where_commitment_is_required_and_not_offered_the_run_says_so_and_nothin
             deliver(folder, archive, policy=replace(QUICK, commitment="required"))
         with Outbox.open(folder) as outbox:
             assert outbox.counts()[str(archive.address)] == {"sent": 6}
+
+
+# --- comparing ---
+
+
+def compared(folder: Path, archive: ListingArchive, said: list[bool | None], must_compare: bool = True) -> Any:
+    """Delivers over a wire whose comparison of the first object says these things in turn; its standing."""
+
+    def differs(parcel: Parcel, own: ObjectFile) -> bool | None:
+        return said.pop(0) if parcel.sop_instance_uid == FIRST and said else False
+
+    destination = str(archive.address)
+    with Outbox.open(folder, QUICK) as outbox:
+        outbox.put(RESULTS, destination)
+        with closing(open_wire(destination, WireSettings(), outbox)) as wire:
+            wire = replace(wire, committer=None, differs=differs, must_compare=must_compare)
+            Delivery(outbox, destination, wire, pace=PACE).run()
+        return outbox.parcels()[0].standing
+
+
+def test_an_object_in_whose_place_the_archive_has_another_is_sent_again(folder: Path) -> None:
+    with an_archive() as archive:
+        found = compared(folder, archive, [True, True, False])
+    assert (found.state, archive.arrivals.count(FIRST)) == (State.VERIFIED, 2)
+
+
+def test_an_archive_that_keeps_another_object_is_told_by_a_dead_letter(folder: Path) -> None:
+    with an_archive() as archive:
+        found = compared(folder, archive, [True] * 9)
+    assert (found.state, found.reason) == (State.DEAD, "kept_another")
+
+
+@pytest.mark.parametrize(("must_compare", "state"), [(True, State.DEAD), (False, State.VERIFIED)])
+def test_what_cannot_be_compared_counts_as_there_unless_it_must_be(
+    folder: Path, must_compare: bool, state: State
+) -> None:
+    with an_archive() as archive:
+        found = compared(folder, archive, [None] * 99, must_compare)
+    assert found.state is state
+    assert found.reason == ("not_fetched" if must_compare else "")
 
 
 # --- a world that breaks ---

@@ -49,6 +49,8 @@ def happen(*events: Event, policy: Policy = POLICY, state: State = State.QUEUED)
         ((Event.STORED, Event.UNCOMMITTED), State.QUEUED),
         ((Event.STORED, Event.LISTED, Event.UNCOMMITTED), State.QUEUED),
         ((Event.STORED, Event.IMPOSSIBLE), State.DEAD),
+        ((Event.STORED, Event.REFUSED), State.FAILED),
+        ((Event.STORED, Event.REFUSED, Event.STORED, Event.LISTED), State.VERIFIED),
         ((Event.ALREADY_THERE,), State.VERIFIED),
         ((Event.AGAIN,), State.QUEUED),
         ((Event.AGAIN, Event.STORED), State.SENT),

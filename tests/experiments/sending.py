@@ -231,6 +231,7 @@ class Bench:
             "first_pause_s": 0.2,
             "longest_pause_s": 5,
             "refusal_pause_s": 0.5,
+            "compare": "auto" if self.archive.kind == "orthanc" else "always",
             "idle_s": self.plan.idle_s,
             "report_within_s": self.plan.report_within_s,
         }
