@@ -231,9 +231,14 @@ class Delivery:
         """Those that the archive does not have, of what may have gone out before; the others need no second sending."""
         asked = [one for one in parcels if one.standing.maybe_there]
         listed = self._listed(asked)
-        there = [one for one in asked if one.sop_instance_uid in listed and self._doubt(one) is None]
-        self._record([(one, Happening(Event.ALREADY_THERE)) for one in there])
-        return [one for one in parcels if one.number not in {known.number for known in there}]
+        there: list[tuple[Parcel, Happening]] = []
+        try:
+            for one in asked:
+                if one.sop_instance_uid in listed and self._doubt(one) is None:
+                    there.append((one, Happening(Event.ALREADY_THERE)))
+        finally:
+            self._record(there)
+        return [one for one in parcels if one.number not in {known.number for known, _ in there}]
 
     def _listed(self, parcels: Sequence[Parcel]) -> frozenset[str]:
         if not parcels:
@@ -335,13 +340,16 @@ class Delivery:
     def _prove(self, parcels: Sequence[Parcel]) -> None:
         """Proof by query: what the archive lists, it has."""
         listed = self._listed(parcels)
-        happened = []
-        for one in parcels:
-            if one.sop_instance_uid not in listed:
-                happened.append((one, Happening(Event.UNLISTED, "not_listed")))
-            else:
-                happened.append((one, self._doubt(one) or Happening(Event.LISTED)))
-        self._record(happened)
+        happened: list[tuple[Parcel, Happening]] = []
+        try:
+            for one in parcels:
+                if one.sop_instance_uid in listed:
+                    happened.append((one, self._doubt(one) or Happening(Event.LISTED)))
+                else:
+                    happened.append((one, Happening(Event.UNLISTED, "not_listed")))
+        finally:
+            # Comparing takes a retrieval each, and the archive may be lost at any of them.
+            self._record(happened)
 
     def _doubt(self, parcel: Parcel) -> Happening | None:
         """Why an object that is listed does not count as there: it is another one, or cannot be compared with ours."""

@@ -392,6 +392,24 @@ def test_what_cannot_be_compared_counts_as_there_unless_it_must_be(
     assert found.reason == ("not_fetched" if must_compare else "")
 
 
+def test_what_was_compared_before_the_archive_was_lost_need_not_be_compared_again(folder: Path) -> None:
+    asked: list[str] = []
+
+    def differs(parcel: Parcel, own: ObjectFile) -> bool | None:
+        asked.append(parcel.sop_instance_uid)
+        if len(asked) == 4:
+            raise ArchiveError("lost", peer="archive", operation="C-GET", temporary=True)
+        return False
+
+    with an_archive() as archive, Outbox.open(folder, QUICK) as outbox:
+        destination = str(archive.address)
+        outbox.put(RESULTS, destination)
+        with closing(open_wire(destination, WireSettings(), outbox)) as wire:
+            Delivery(outbox, destination, replace(wire, committer=None, differs=differs), pace=PACE).run()
+        assert outbox.counts()[destination] == {"verified": 6}
+    assert asked == [*UIDS[:4], *UIDS[3:]]
+
+
 # --- a world that breaks ---
 
 
