@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -90,6 +91,8 @@ class Emitted:
     left_out: Counter[str] = field(default_factory=Counter)
     failed: int = 0
     """Studies of which nothing could be written."""
+    away: ArchiveError | None = None
+    """Why the archive stopped answering before all was written."""
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     """Of `COLUMNS`."""
 
@@ -104,8 +107,8 @@ def emit_results(
 ) -> Emitted:
     """Writes and queues the objects of the results; the images come from `paths`, or from the archive.
 
-    One study that fails is told and takes nothing from the others. Raises ArchiveError where the archive is away
-    from the start.
+    One study that fails is told and takes nothing from the others. Raises ArchiveError where the archive is away; what
+    was written until then is kept and told.
     """
     from dicom_io.emit.from_archive import emit_from
     from dicom_io.opening import ArchiveOpener
@@ -124,13 +127,16 @@ def emit_results(
             try:
                 emission = emit_from(opened, result, emitting.kinds, emitting.settings)
                 _keep(emission, emitting, outbox, emitted)
-            except ArchiveError:
-                raise
+            except ArchiveError as error:
+                emitted.away = error
+                break
             except MinerError as error:
                 notice(f"study {result.study_instance_uid} left out: {error}")
                 emitted.failed += 1
     output.table("object", COLUMNS, emitted.rows)
     _tell(emitted)
+    if emitted.away is not None:
+        raise emitted.away
     return emitted
 
 
@@ -157,7 +163,11 @@ def _write(one: EmittedObject, folder: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{one.kind}-{one.sop_instance_uid}.dcm"
     partial = path.with_suffix(".partial")
-    partial.write_bytes(one.encoded)
+    # Others must not read it: it names a patient.
+    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(one.encoded)
+        file.flush()
+        os.fsync(file.fileno())
     partial.replace(path)
     return path
 

@@ -24,7 +24,7 @@ from dicom_io.node import JobFailed, JobRequest
 if TYPE_CHECKING:
     from cli.finding import Predictor
     from deeplesion_miner.results import Result
-    from dicom_io.emit import EmittedObject
+    from dicom_io.emit import Emission
 
 MOST_DETECTIONS = 100
 
@@ -36,10 +36,10 @@ class Workers:
         self._settings, self._count = settings, count
         self._lock = threading.Lock()
         self._pool: ProcessPoolExecutor | None = None
-        self._submitted: list[Future[tuple[EmittedObject, ...] | Failure]] = []
+        self._submitted: list[Future[Emission | Failure]] = []
 
-    def run(self, request: JobRequest) -> tuple[EmittedObject, ...]:
-        """`dicom_io.node.Runner`: the objects of one job."""
+    def run(self, request: JobRequest) -> Emission:
+        """`dicom_io.node.Runner`: what one job gives."""
         with self._lock:
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
@@ -97,7 +97,7 @@ class Failure:
     temporary: bool
 
 
-def run_job(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...] | Failure:
+def run_job(request: JobRequest, settings: Settings) -> Emission | Failure:
     """Looks at the series and writes what was found; no objects where nothing was. Runs in a worker process."""
     try:
         return _looked(request, settings)
@@ -109,10 +109,11 @@ def run_job(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...
         return Failure(str(error), temporary=True)
 
 
-def _looked(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...]:
+def _looked(request: JobRequest, settings: Settings) -> Emission:
     from cli.finding import in_studies
     from cli.results import results_of
     from deeplesion_miner.types import StudyQuery
+    from dicom_io.emit import Emission
 
     rule = request.rule
     paths = tuple(path for series in sorted(request.paths) for path in request.paths[series])
@@ -124,24 +125,26 @@ def _looked(request: JobRequest, settings: Settings) -> tuple[EmittedObject, ...
     if not finding.looked_at:
         raise MinerError(f"{finding.nothing}: {dict(finding.left_out)}")
     results = results_of(finding.detections, request.made_at)
-    return tuple(one for result in results for one in _objects(result, request, settings, paths))
+    emissions = [_emitted(result, request, settings, paths) for result in results]
+    return Emission(
+        tuple(one for emission in emissions for one in emission.objects),
+        tuple(one for emission in emissions for one in emission.left_out),
+    )
 
 
-def _objects(
-    result: Result, request: JobRequest, settings: Settings, paths: tuple[Path, ...]
-) -> tuple[EmittedObject, ...]:
-    """The objects of one result, each checked before anybody sees it."""
+def _emitted(result: Result, request: JobRequest, settings: Settings, paths: tuple[Path, ...]) -> Emission:
+    """One result, its objects checked before anybody sees them."""
     from cli import wiring
     from dicom_io.emit.from_archive import emit_from
     from dicom_io.lint import check_before_sending
     from dicom_io.opening import ArchiveOpener
 
     with ArchiveOpener(wiring.folder_settings(settings, paths)) as opener, closing(opener.open()) as opened:
-        objects = emit_from(opened, result, request.rule.emit).objects
-    for one in objects:
+        emission = emit_from(opened, result, request.rule.emit)
+    for one in emission.objects:
         for broken in check_before_sending(one.encoded):
             raise MinerError(f"{one.kind} breaks {broken.rule} at {broken.path}: {broken.found}; not sent")
-    return objects
+    return emission
 
 
 @cache

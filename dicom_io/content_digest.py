@@ -1,7 +1,8 @@
 """A digest of what an object says, however it is encoded: whether an archive has our object or another one.
 
 Archives decode and encode data sets: sequences get other lengths, values other padding, group lengths come and go.
-Those change nothing, so they are not part of the digest; every element, its value and its place are.
+Those change nothing, so they are not part of the digest; every element, its value and its place are. So is not when
+and by which version of a program an object was written: one result may be written twice, and is the same one.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from io import BytesIO
 from typing import Protocol
 
 from pydicom import dcmread
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filebase import DicomBytesIO
@@ -26,6 +27,15 @@ from dicom_io.attributes import DECODING_ERRORS, quiet
 _UNPADDED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR",
                        "UT"})  # fmt: skip
 """Text, padded with a space or a NUL to an even length (PS3.5 6.2)."""
+
+_OF_WRITING = frozenset(
+    tag_for_keyword(keyword)
+    for keyword in (
+        "InstanceCreationDate", "InstanceCreationTime", "SeriesDate", "SeriesTime", "ContentDate", "ContentTime",
+        "ContributionDateTime", "StructureSetDate", "StructureSetTime", "PresentationCreationDate",
+        "PresentationCreationTime", "SoftwareVersions", "TimezoneOffsetFromUTC",
+    )
+)  # fmt: skip
 
 
 class _Hash(Protocol):
@@ -53,6 +63,8 @@ def _add(digest: _Hash, dataset: Dataset) -> None:
     for tag in sorted(dataset.keys()):
         if tag.element == 0:
             continue  # group length, retired (PS3.5 7.2)
+        if tag in _OF_WRITING:
+            continue
         raw = dataset.get_item(tag)
         vr = str(raw.VR or _vr(tag))
         digest.update(tag.to_bytes(4, "big"))

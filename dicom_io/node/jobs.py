@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from deeplesion_miner.errors import MinerError
-from dicom_io.emit import EmittedObject
+from dicom_io.emit import Emission, LeftOut
 from dicom_io.node.journal import Journal, JournalError
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
@@ -52,8 +53,11 @@ class JobFailed(MinerError):
         self.temporary = temporary
 
 
-Runner = Callable[[JobRequest], tuple[EmittedObject, ...]]
-"""Looks at the series; raises `JobFailed` or another `MinerError` (permanent), or OSError (temporary)."""
+Runner = Callable[[JobRequest], Emission]
+"""Looks at the series, and says which lesions are not in which objects.
+
+Raises `JobFailed` or another `MinerError` (permanent), or OSError (temporary).
+"""
 
 
 class Jobs:
@@ -131,7 +135,7 @@ class Jobs:
         name = self._log.name(job.study_instance_uid)
         self._log.info("job_started", study=name, rule=job.rule, attempt=job.attempts)
         try:
-            objects = self._made(job)
+            emission = self._made(job)
         except (MinerError, OSError) as error:
             temporary = _may_pass(error)
             if temporary and self._stopping.is_set():
@@ -143,13 +147,17 @@ class Jobs:
             self._log.warning("job_failed", study=name, rule=job.rule, again=again, why=str(error))
             return
         seconds = time.monotonic() - started_s
-        self._journal.job_done(job, len(objects))
+        left_out = _left_out_text(emission.left_out)
+        self._journal.job_done(job, len(emission.objects), left_out)
         self._metrics.count("job_seconds_total", by=seconds)
-        for one in objects:
+        for one in emission.objects:
             self._metrics.count("results_total", kind=one.kind)
-        self._log.info("job_done", study=name, rule=job.rule, results=len(objects), seconds=round(seconds, 3))
+        made = len(emission.objects)
+        self._log.info(
+            "job_done", study=name, rule=job.rule, results=made, left_out=left_out, seconds=round(seconds, 3)
+        )
 
-    def _made(self, job: Job) -> tuple[EmittedObject, ...]:
+    def _made(self, job: Job) -> Emission:
         rule = self._rules.rule(job.rule)
         if rule is None:
             raise JobFailed(f"the rule {job.rule} is no longer in the rule file", temporary=False)
@@ -162,10 +170,16 @@ class Jobs:
         if not any(paths.values()):
             raise JobFailed("its images are no longer here", temporary=False)
         made_at = datetime.fromtimestamp(int(job.made_s), UTC).astimezone()
-        objects = self._runner(JobRequest(job.study_instance_uid, rule, paths, made_at))
-        self._own_results.keep(objects)
-        self._outbox.put(objects, rule.destination, time.time())
-        return objects
+        emission = self._runner(JobRequest(job.study_instance_uid, rule, paths, made_at))
+        self._own_results.keep(emission.objects)
+        self._outbox.put(emission.objects, rule.destination, time.time())
+        return emission
+
+
+def _left_out_text(left_out: Sequence[LeftOut]) -> str:
+    """'2 no_axes of dicom-sr, 1 no_mask of dicom-seg'; '' where every lesion is in every object."""
+    counts = Counter((one.why, one.kind) for one in left_out)
+    return ", ".join(f"{count} {why} of {kind}" for (why, kind), count in sorted(counts.items()))
 
 
 def _may_pass(error: MinerError | OSError) -> bool:

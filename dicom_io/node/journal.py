@@ -228,9 +228,9 @@ class Journal:
         number, study, rule, series, attempts, made_s = row
         return Job(number, study, rule, tuple(json.loads(series)), attempts, made_s)
 
-    def job_done(self, job: Job, results: int) -> None:
-        """A job has made so many objects, which are where they belong."""
-        self._set_job(job, "done", "", 0.0, results)
+    def job_done(self, job: Job, results: int, left_out: str = "") -> None:
+        """A job has made so many objects, which are where they belong; and what they do not hold, with the reason."""
+        self._set_job(job, "done", left_out, 0.0, results)
 
     def job_failed(self, job: Job, reason: str, again_at_s: float | None) -> None:
         """A job did not succeed; it is tried again then, or never."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import fields
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,10 @@ from cli_runs import Mine
 from hypothesis import given
 from hypothesis import strategies as st
 
-import schemas
 from cli import config, wiring
 from cli.config import Configuration, Given, Settings
 from cli.config_command import template, toml_value
+from cli.main import COMMANDS
 from deeplesion_miner.errors import ConfigError
 
 
@@ -106,10 +107,13 @@ def test_every_setting_has_one_meaning_and_every_meaning_a_setting() -> None:
         for field in fields(getattr(settings, section.name))
     ]
     assert sorted(config.names()) == sorted(known)
-    flags = [
-        entry["flag"] for section in schemas.load("config").values() for entry in section.values() if "flag" in entry
-    ]
-    assert len(flags) == len(set(flags))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_command_has_one_flag_for_two_things(name: str) -> None:
+    found = import_module(COMMANDS[name]).command
+    flags = [flag for parameter in found.params for flag in parameter.opts]
+    assert sorted(flags) == sorted(set(flags))
 
 
 def test_the_file_that_init_writes_changes_nothing_until_lines_are_uncommented() -> None:

@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 
-from dicom_io.emit import EmittedObject
+from dicom_io.emit import Emission
 from dicom_io.node import JobRequest, Node, NodeLimits, NodeRules, NodeSettings
 from dicom_io.node.rules import PeerRule
 from dicom_io.outbox import Outbox
@@ -50,15 +50,15 @@ class UnderTest:
         return list((self.node.journal.path.parent / "objects" / "incoming").iterdir())
 
 
-def nothing_found(request: JobRequest) -> tuple[EmittedObject, ...]:
-    return ()
+def nothing_found(request: JobRequest) -> Emission:
+    return Emission((), ())
 
 
 @contextmanager
 def running(
     folder: Path,
     rules: NodeRules | None = None,
-    runner: Callable[[JobRequest], tuple[EmittedObject, ...]] = nothing_found,
+    runner: Callable[[JobRequest], Emission] = nothing_found,
     *,
     limits: NodeLimits | None = None,
     open_wire: Callable[[Outbox], Any] | None = None,

@@ -22,7 +22,7 @@ from dicom_io import commitment, query
 from dicom_io.address import Address
 from dicom_io.association import Limits
 from dicom_io.destination import WireSettings, open_wire
-from dicom_io.emit import EmittedObject, emit
+from dicom_io.emit import Emission, emit
 from dicom_io.emit.source import SourceImages
 from dicom_io.link import Link
 from dicom_io.node import JobFailed, JobRequest, NodeLimits, NodeRules
@@ -38,8 +38,8 @@ IMAGES = 3
 LIMITS = NodeLimits(stop_s=5, free_bytes=1)
 
 
-def one_lesion(request: JobRequest) -> tuple[EmittedObject, ...]:
-    """A report of one lesion on the first image: what a model's runner gives."""
+def one_lesion(request: JobRequest) -> Emission:
+    """A report of one lesion on the first image, and one without axes: what a model's runner gives."""
     (paths,) = request.paths.values()
     source = SourceImages.read(paths)
     uid = sorted(source.headers)[0]
@@ -48,8 +48,9 @@ def one_lesion(request: JobRequest) -> tuple[EmittedObject, ...]:
         "1", image, "Lesion 1", coded("finding", "lesion"), long_axis=Segment((2.0, 2.0), (8.0, 8.0)),
         short_axis=Segment((3.0, 7.0), (7.0, 3.0)),
     )  # fmt: skip
-    result = Result(request.study_instance_uid, Author("model", "1"), (lesion,), request.made_at)
-    return emit(result, source, request.rule.emit).objects
+    bare = ReportedLesion("2", image, "Lesion 2", coded("finding", "lesion"))
+    result = Result(request.study_instance_uid, Author("model", "1"), (lesion, bare), request.made_at)
+    return emit(result, source, request.rule.emit)
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ def test_a_study_is_whole_when_what_its_archive_lists_is_here_and_its_results_go
         (made,) = node.node.journal.results()
         until(lambda: made.sop_instance_uid in {one.sop_instance_uid for one in archive.objects})
         until(lambda: node.outbox.counts()[archive.address].get("verified", 0) == 1)
+        assert [one["left_out"] for one in node.events("job_done")] == ["1 no_axes of dicom-sr"]
 
 
 def test_the_same_study_once_more_is_no_new_job(tmp_path: Path, archive: EmbeddedArchive) -> None:
@@ -156,7 +158,7 @@ def test_a_job_that_fails_for_a_while_is_tried_again_and_a_hopeless_one_is_told(
 ) -> None:
     tries: list[JobRequest] = []
 
-    def failing(request: JobRequest) -> tuple[EmittedObject, ...]:
+    def failing(request: JobRequest) -> Emission:
         tries.append(request)
         raise JobFailed("the model is broken", temporary=len(tries) == 1)
 
@@ -206,10 +208,10 @@ def test_a_job_that_a_stop_interrupts_runs_again_and_makes_the_same_object(
 ) -> None:
     begun, release = threading.Event(), threading.Event()
 
-    def stuck(request: JobRequest) -> tuple[EmittedObject, ...]:
+    def stuck(request: JobRequest) -> Emission:
         begun.set()
         release.wait(20)
-        return ()
+        return Emission((), ())
 
     rules = rules_for(archive, archive="")
     with running(tmp_path, rules, stuck, limits=NodeLimits(stop_s=0.3, free_bytes=1)) as node:

@@ -402,7 +402,7 @@ def test_a_server_without_the_service_is_not_one_without_the_study() -> None:
     with (
         WebServer(lambda request: Answer(404)) as server,
         WebSession(WebAddress(server.url)) as session,
-        pytest.raises(ArchiveError, match="404.*name it up to before /studies"),
+        pytest.raises(ArchiveError, match=r"404.*name it up to before /studies"),
     ):
         QidoInquiry(session).identities("1.2")
 
