@@ -93,7 +93,7 @@ class ServeSection:
     host: str = "0.0.0.0"
     port: int = 11113
     health_host: str = "127.0.0.1"
-    health_port: int | None = 8042
+    health_port: int | None = 11180
     jobs: int = 1
     max_associations: int = 32
     max_waiting: int = 512

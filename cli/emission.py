@@ -135,6 +135,8 @@ def emit_results(
                 emitted.failed += 1
     output.table("object", COLUMNS, emitted.rows)
     _tell(emitted)
+    if emitting.queue and emitted.rows:
+        notice(f"they are in the outbox for {emitting.queue}: mine send --work {settings.run.work} delivers them")
     if emitted.away is not None:
         raise emitted.away
     return emitted

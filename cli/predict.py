@@ -139,7 +139,11 @@ def _emit(
     output: Output,
 ) -> bool:
     """Writes the surest detections as objects; whether some of what should be written was not."""
-    results = results_of([one for one in found.detections if one.score >= score], datetime.now(UTC).astimezone())
+    surest = [one for one in found.detections if one.score >= score]
+    less_sure = len(found.detections) - len(surest)
+    if less_sure:
+        notice(f"{plural(less_sure, 'detection')} below --emit-score {score} are in the table alone")
+    results = results_of(surest, datetime.now(UTC).astimezone())
     return emit_results(results, emitting, with_archive(settings, address), paths, output).is_partial
 
 
