@@ -234,8 +234,9 @@ class Delivery:
         there: list[tuple[Parcel, Happening]] = []
         try:
             for one in asked:
-                if one.sop_instance_uid in listed and self._doubt(one) is None:
-                    there.append((one, Happening(Event.ALREADY_THERE)))
+                if one.sop_instance_uid not in listed or self._doubt(one) is not None:
+                    continue
+                there.append((one, Happening(Event.ALREADY_THERE)))
         finally:
             self._record(there)
         return [one for one in parcels if one.number not in {known.number for known, _ in there}]

@@ -198,7 +198,8 @@ class Conversation:
         """One whole message; False where the connection is over."""
         proxy, chances = self._proxy, self._proxy.chances
         if _number(command, COMMAND_FIELD) != C_STORE_RQ:
-            if proxy.strikes(chances.reset_other):
+            is_request = _number(command, COMMAND_FIELD) < 0x8000
+            if is_request and proxy.strikes(chances.reset_other):
                 return self._end("reset another request")
             return _send(self._server, b"".join(message))
         status = proxy.poisoned(_text(command, SOP_INSTANCE)) or proxy.drawn(chances.refuse)
