@@ -155,7 +155,8 @@ class Delivery:
 
     def step(self) -> bool:
         """One batch to be sent and one to be confirmed, of what is due; False where nothing was."""
-        sent = self._claimed("send", self._deliver)
+        with self._outbox.sending(self._destination) as is_alone:
+            sent = is_alone and self._claimed("send", self._deliver)
         confirmed = self._claimed("confirm", self._confirm)
         return sent or confirmed
 
@@ -164,7 +165,9 @@ class Delivery:
         if self.tally.away is not None:
             return pause_s
         due_s = self._outbox.next_due_s(self._destination)
-        return min(max((due_s or now_s + _GLANCE_S) - now_s, 0.02), _GLANCE_S)
+        if due_s is None or due_s <= now_s:  # what is due, another process is sending
+            return _GLANCE_S
+        return min(due_s - now_s, _GLANCE_S)
 
     def _claimed(self, work: str, job: Callable[[tuple[Parcel, ...]], None]) -> bool:
         """Claims a batch and works on it; gives back what is left of it where the archive is away."""

@@ -10,6 +10,7 @@ import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, astuple, fields
 from pathlib import Path
 from typing import Literal, Self
@@ -28,7 +29,7 @@ from dicom_io.delivery_rules import (
 from dicom_io.emit import EmittedObject
 from dicom_io.outbox_contents import Contents
 from dicom_io.outbox_file import OutboxFile
-from dicom_io.outbox_owners import Owner, ended, known
+from dicom_io.outbox_owners import Owner, alone, ended, known
 from dicom_io.outbox_rows import PARCEL, STANDING, Parcel, column, marks, parcel, standing
 
 _MANY = 500
@@ -151,6 +152,14 @@ class Outbox:
                 "UPDATE object SET owner = ? WHERE number = ?", ((self._owner.name, one.number) for one in parcels)
             )
         return parcels
+
+    def sending(self, destination: str) -> AbstractContextManager[bool]:
+        """A block in which only one sends to a destination; it is told whether it is the one.
+
+        Archives are known that give two objects of two associations one file, and say that both are stored.
+        """
+        name = hashlib.sha256(column(destination).encode()).hexdigest()[:16]
+        return alone(self.folder / "senders", name)
 
     def going_out(self, parcels: Iterable[Parcel]) -> None:
         """Notes, before their bytes go out, that from now on the archive may have these objects."""

@@ -54,6 +54,22 @@ def ended(folder: Path, name: str) -> Iterator[bool]:
         os.close(descriptor)
 
 
+@contextmanager
+def alone(folder: Path, name: str) -> Iterator[bool]:
+    """Whether nobody else is within such a block of this name, in this process or another one."""
+    folder.mkdir(mode=0o700, exist_ok=True)
+    descriptor = os.open(folder / name, os.O_CREAT | os.O_RDWR, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_alone = True
+    except BlockingIOError:
+        is_alone = False
+    try:
+        yield is_alone
+    finally:
+        os.close(descriptor)
+
+
 def known(folder: Path) -> set[str]:
     """Names of all owners, living or dead, that left a file."""
     return {path.name for path in folder.iterdir()}

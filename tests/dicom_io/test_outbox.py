@@ -223,6 +223,16 @@ def test_files_that_a_killed_process_left_without_a_row_go_with_the_delivered(ou
     assert len(list((outbox.folder / "objects").glob("*/*"))) == 1
 
 
+def test_only_one_at_a_time_sends_to_a_destination(outbox: Outbox) -> None:
+    with Outbox.open(outbox.folder) as second:
+        with outbox.sending(PACS) as first_alone, second.sending(PACS) as second_alone:
+            assert (first_alone, second_alone) == (True, False)
+            with second.sending(OTHER) as elsewhere:
+                assert elsewhere
+        with second.sending(PACS) as later:
+            assert later
+
+
 # --- kills ---
 
 CHILD = """

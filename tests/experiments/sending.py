@@ -83,6 +83,8 @@ class Plan:
     processes: int = 2
     storm: Chances = STORM
     reports: Chances = REPORTS
+    compare: str = "auto"
+    """Value of [send] compare."""
     idle_s: float = 8.0
     report_within_s: float = 20.0
     most_s: float = 7200.0
@@ -231,7 +233,7 @@ class Bench:
             "first_pause_s": 0.2,
             "longest_pause_s": 5,
             "refusal_pause_s": 0.5,
-            "compare": "auto" if self.archive.kind == "orthanc" else "always",
+            "compare": self.plan.compare,
             "idle_s": self.plan.idle_s,
             "report_within_s": self.plan.report_within_s,
         }
@@ -387,6 +389,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--studies", type=int, default=100)
     parser.add_argument("--seed", type=int, default=10)
     parser.add_argument("--archive", choices=["orthanc", "dcmqrscp"], action="append")
+    parser.add_argument("--compare", choices=["auto", "always"], default="auto", help="as [send] compare")
     parser.add_argument("--calm", action="store_true", help="one process and no faults: how fast it is")
     parser.add_argument("--keep", type=Path, help="work here and keep it")
     options = parser.parse_args(arguments)
@@ -395,7 +398,7 @@ def main(arguments: Sequence[str]) -> int:
         for kind in options.archive or ["orthanc", "dcmqrscp"]:
             folder = (options.keep or Path(temporary)) / kind
             folder.mkdir(parents=True)
-            plan = Plan(options.objects, options.studies, options.seed)
+            plan = Plan(options.objects, options.studies, options.seed, compare=options.compare)
             plan = replace(plan, **CALM) if options.calm else plan
             with bench(folder, kind, plan) as stand:
                 outcome = stand.run()
