@@ -172,8 +172,8 @@ class Node:
         if self._is_stopping:
             return self._all_ended
         self._is_stopping = True
-        self.log.info("stopping", associations=len(self._associations))
         self._admission.close()
+        self.log.info("stopping", associations=self._admission.inside())
         until_s = time.monotonic() + self._settings.limits.stop_s
         ended = self._wait_for_associations(until_s)
         self._gate.close()
@@ -327,9 +327,10 @@ class Node:
             return list(self._associations)
 
     def _wait_for_associations(self, until_s: float) -> bool:
-        while self._open() and time.monotonic() < until_s:
+        # Counted by admission: one that was just admitted is not among the open ones yet.
+        while self._admission.inside() and time.monotonic() < until_s:
             time.sleep(_STANDING_S)
-        return not self._open()
+        return not self._admission.inside()
 
     def _quiet_s(self, ae_title: str) -> float:
         peer = self._rules.peer(ae_title)

@@ -240,7 +240,7 @@ def test_after_a_restart_what_was_answered_is_there_and_the_study_goes_on(tmp_pa
 
 
 def test_a_stop_waits_for_open_associations_and_rejects_new_ones_for_now(tmp_path: Path) -> None:
-    with running(tmp_path) as under_test:
+    with running(tmp_path, limits=NodeLimits(stop_s=60.0, free_bytes=1)) as under_test:
         association = associate(under_test.port)
         assert store(association, ct(1, 1))[0] == 0
         stopped: list[bool] = []
