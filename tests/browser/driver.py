@@ -6,7 +6,7 @@ Chromium without a window, driven by Playwright; selectors hold for OHIF 3.11.1 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,8 @@ PATIENCE_MS = 60_000
 """For the page: a loaded machine takes 16 s."""
 QUESTION_MS = 60_000
 """For the viewer's question after a double click, and for what follows its answer."""
+CLOSE, MARGIN = 4, 25
+"""How much larger a close-up is, and how many pixels of the window it shows around what it is of."""
 SETTLING_MS = 1000
 """Lets the tools draw and recompute their values: nothing in the page tells when they have."""
 
@@ -289,6 +291,16 @@ class Viewer:
         with Image.open(path) as whole:
             slim = whole.convert("RGB").quantize(256)
         slim.save(path, optimize=True)
+
+    def close_up(self, path: Path, points_mm: Sequence[Vector]) -> None:
+        """A screenshot, as PNG and `CLOSE` times as large, of what of the image lies around patient points."""
+        x, y = zip(*(self.on_screen(point) for point in points_mm), strict=True)
+        left, top = max(min(x) - MARGIN, 0), max(min(y) - MARGIN, 0)
+        right, bottom = min(max(x) + MARGIN, WINDOW["width"]), min(max(y) + MARGIN, WINDOW["height"])
+        self.page.screenshot(path=path, clip={"x": left, "y": top, "width": right - left, "height": bottom - top})
+        with Image.open(path) as seen:
+            larger = seen.resize((seen.width * CLOSE, seen.height * CLOSE), Image.Resampling.NEAREST)
+        larger.save(path, optimize=True)
 
     def _comes_true(self, expression: str, within_ms: float) -> bool:
         try:

@@ -1,9 +1,11 @@
 """Everything that we write, in a real viewer: both versions of OHIF, phantoms and real tumours, and a reader's edits.
 
     python -m tests.experiments.viewer [--data FOLDER] [--out docs/experiments/viewer.md] [--pictures docs/pictures]
+        [--pictures-of-real FOLDER]
 
 Needs Orthanc with DICOMweb, Chromium, playwright and both versions of the viewer (`.ci/viewer all`). Real CT is used
-where `--data` or DLM_REAL_DATA says where it lies. Pictures are taken of phantoms only.
+where `--data` or DLM_REAL_DATA says where it lies. Pictures of it, with close-ups, are taken where
+`--pictures-of-real` names a folder: to be looked at, never to be published.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from tests.browser.driver import Viewer
 from tests.browser.phantom import Case
 from tests.experiments import viewer_looks as looks
 from tests.experiments.viewer_looks import Look, Stored
-from tests.experiments.viewer_tumour import lung_tumour, sarcoma
+from tests.experiments.viewer_tumour import liver, lung_tumour, nodule, sarcoma
 
 WITHIN_PX = 0.01
 SHOWN = {
@@ -83,7 +85,14 @@ class Session:
 
 
 def session(
-    version: str, study: str, case: Case, folder: Path, wanted: Iterable[str], pictures: Path | None
+    version: str,
+    study: str,
+    case: Case,
+    folder: Path,
+    wanted: Iterable[str],
+    pictures: Path | None,
+    *,
+    close_ups: bool = False,
 ) -> Session:
     """One archive, one browser, one study: every look, then every wanted edit."""
     first = emit(case.result, case.source, KINDS).objects
@@ -98,7 +107,7 @@ def session(
     def picture(what: str) -> Path | None:
         return pictures / f"ohif-{PICTURED[what]}-{version}.png" if pictures and what in PICTURED else None
 
-    stored = Stored(case, series, picture)
+    stored = Stored(case, series, picture, close_ups)
     with web_archive(folder) as archive, ohif.serving(version, archive.url) as url, driver.browser(url) as viewer:
         archive.put(case.files())
         archive.send(first)
@@ -201,6 +210,16 @@ def _verdict(one: Look) -> str:
     return "yes" if one.good else "**no**"
 
 
+def real_cases(data: Path) -> dict[str, Callable[[Path], Case]]:
+    """What is looked at on real CT, by name; each takes a folder that is not there yet."""
+    return {
+        "Lung tumour (LUNG1)": lambda _: lung_tumour(data),
+        "Sarcoma (STS)": lambda _: sarcoma(data),
+        "Nodule (NLST)": lambda folder: nodule(data, folder),
+        "Liver (QIICR)": lambda _: liver(data),
+    }
+
+
 def main() -> int:
     """Runs everything; 1 where a look or an edit is not as it should be."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -208,6 +227,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("docs/experiments/viewer.md"))
     parser.add_argument("--only", default="", help="the studies whose names hold this word")
     parser.add_argument("--pictures", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--pictures-of-real", type=Path)
     asked = parser.parse_args()
     # Ended from outside, archive and browser must end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -215,9 +235,9 @@ def main() -> int:
         "Phantom": (partial(phantom.newcomer, small=False), tuple(edits.EDITS), asked.pictures)
     }
     if asked.data is not None:
-        data = Path(asked.data)
-        studies["Lung tumour (LUNG1)"] = (lambda _: lung_tumour(data), EDITS_OF_REAL, None)
-        studies["Sarcoma (STS)"] = (lambda _: sarcoma(data), EDITS_OF_REAL, None)
+        for study, made in real_cases(Path(asked.data)).items():
+            word = study.split()[0].lower()
+            studies[study] = (made, EDITS_OF_REAL, asked.pictures_of_real and asked.pictures_of_real / word)
     sessions = []
     with tempfile.TemporaryDirectory() as folder:
         for number, (study, (made, wanted, pictures)) in enumerate(studies.items()):
@@ -226,7 +246,10 @@ def main() -> int:
             case = made(Path(folder) / f"ct-{number}")
             for version in (ohif.NEWER, ohif.OLDER):
                 (database := Path(folder) / f"db-{number}-{version}").mkdir()
-                sessions.append(session(version, study, case, database, wanted, pictures))
+                if pictures is not None:
+                    pictures.mkdir(parents=True, exist_ok=True)
+                close_ups = study != "Phantom"
+                sessions.append(session(version, study, case, database, wanted, pictures, close_ups=close_ups))
                 asked.out.write_text(page(sessions), encoding="utf-8")
     right = all(one.good for s in sessions for one in s.looks if one.what not in NOT_EXPECTED)
     return 0 if right and all(one.good for s in sessions for one in s.rounds) else 1

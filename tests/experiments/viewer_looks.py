@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from deeplesion_miner.geometry import length_mm, to_px
+from deeplesion_miner.geometry import length_mm, to_patient_mm, to_px
 from deeplesion_miner.results import ReportedLesion
-from deeplesion_miner.types import Segment
+from deeplesion_miner.types import Segment, Vector
 from tests.browser.driver import Measured, Viewer
 from tests.browser.overlay import masks_overlap, outlines_overlap
 from tests.browser.phantom import Case
@@ -33,6 +33,8 @@ class Stored:
     series: dict[str, str]
     pictures: Callable[[str], Path | None]
     """Where the picture of a look goes, None for nowhere."""
+    close_ups: bool = False
+    """Whether each picture has a close-up of the first lesion beside it."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,18 @@ def look(what: str, viewer: Viewer, stored: Stored, at: At) -> Look:
     path = stored.pictures(what)
     if path is not None:
         viewer.picture(path)
+        if stored.close_ups:
+            viewer.close_up(path.with_stem(f"{path.stem}-close"), _corners_mm(stored.case))
     complaints = tuple(viewer.complaints[before:])
     return Look(what, asked, found, good, time.monotonic() - begun, complaints)
+
+
+def _corners_mm(case: Case) -> tuple[Vector, Vector]:
+    """Of the first lesion's box."""
+    lesion = case.result.lesions[0]
+    plane, box = case.plane(lesion.image.sop_instance_uid), lesion.box
+    assert box is not None
+    return to_patient_mm(plane, (box.x_min, box.y_min)), to_patient_mm(plane, (box.x_max, box.y_max))
 
 
 def report(viewer: Viewer, stored: Stored, kind: str = "dicom-sr") -> Finding:
