@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import random
 import shutil
 import socket
 import ssl
@@ -22,12 +23,15 @@ from pathlib import Path
 import pytest
 from pynetdicom import AE
 
+from tests.waiting import PATIENCE_S
+
 LOOPBACK = "127.0.0.1"
 CALLING_AE = "MINER"
 ORTHANC = shutil.which("Orthanc") or "/usr/sbin/Orthanc"
 ORTHANC_WEB = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 DCMQRSCP = "/usr/bin/dcmqrscp"
 _ECHO = "1.2.840.10008.1.1"
+_LOWEST_PORT = 10_000
 
 
 @dataclass(frozen=True)
@@ -65,11 +69,33 @@ class Server:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
+_given_ports: set[int] = set()
+
+
 def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that nobody uses now, and that nobody is given by chance before the caller binds it.
+
+    Taken below the ports that the system gives to connections and to who binds port 0, by lot, so that another
+    process that asks the same hardly gets the same; never twice in one process.
+    """
+    lots = random.SystemRandom()
+    for _ in range(1000):
+        port = lots.randrange(_LOWEST_PORT, _first_ephemeral_port())
+        with socket.socket() as probe:
+            try:
+                probe.bind((LOOPBACK, port))
+            except OSError:
+                continue
+        if port not in _given_ports:
+            _given_ports.add(port)
+            return port
+    raise AssertionError("no port of loopback is free")
+
+
+def _first_ephemeral_port() -> int:
+    told = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(told.read_text().split()[0]) if told.exists() else 32768
+    return first if first > _LOWEST_PORT + 1000 else 65536
 
 
 @contextmanager
@@ -159,7 +185,7 @@ def qrscp(folder: Path) -> Iterator[Server]:
     config = folder / "qrscp.ini"
     config.write_text(
         "[DEFAULT]\nae_title: QRSCP\n"
-        f"port: {port}\nmax_pdu: 16382\nacse_timeout: 30\ndimse_timeout: 30\nnetwork_timeout: 30\n"
+        f"port: {port}\nmax_pdu: 16382\nacse_timeout: 180\ndimse_timeout: 180\nnetwork_timeout: 180\n"
         f"bind_address: {LOOPBACK}\ninstance_location: {folder}/db\ndatabase_location: {folder}/qrscp.sqlite\n\n"
         f"[{CALLING_AE}]\naddress: {LOOPBACK}\nport: {move_port}\n"
     )
@@ -206,7 +232,7 @@ def _running(
     finally:
         process.terminate()
         try:
-            process.wait(timeout=15)
+            process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -217,13 +243,13 @@ def _wait_for_echo(
 ) -> None:
     entity = AE(ae_title=CALLING_AE)
     entity.add_requested_context(_ECHO)
-    entity.connection_timeout = 2
+    entity.connection_timeout = 10
     tls_args = None
     if certificates is not None:
         context = ssl.create_default_context(cafile=str(certificates / "ca.crt"))
         context.load_cert_chain(str(certificates / "client.crt"), str(certificates / "client.key"))
         tls_args = (context, LOOPBACK)
-    deadline_s = time.monotonic() + 30
+    deadline_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline_s:
         if process.poll() is not None:
             break

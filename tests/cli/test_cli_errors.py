@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import pty
 import re
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 from cli_runs import Demo, Mine, clean_environment, mine_command
+from servers import free_port
 
 from cli.exits import MEANINGS, Exit, of_error
 from cli.main import COMMANDS
@@ -21,9 +21,7 @@ from deeplesion_miner.errors import ArchiveError, ConfigError, LedgerInUse, Mine
 @pytest.fixture
 def silent_port() -> int:
     """A port on which nobody listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+    return free_port()
 
 
 @pytest.mark.parametrize(

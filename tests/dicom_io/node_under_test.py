@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from dicom_io.node import JobRequest, Node, NodeLimits, NodeRules, NodeSettings
 from dicom_io.node.rules import PeerRule
 from dicom_io.outbox import Outbox
 from dicom_io.store import normal_uid
+from tests.waiting import PATIENCE_S
 
 LOOPBACK, TITLE, PEER = "127.0.0.1", "NODE", "SENDER"
 CT = "1.2.840.10008.5.1.4.1.1.2"
@@ -54,6 +54,12 @@ def nothing_found(request: JobRequest) -> Emission:
     return Emission((), ())
 
 
+def patient_limits(**limits: Any) -> NodeLimits:
+    """Limits that nothing reaches on a slow machine, but those that are given: what a test is about."""
+    patient = {"stop_s": PATIENCE_S, "request_s": PATIENCE_S, "idle_s": PATIENCE_S, "free_bytes": 1}
+    return NodeLimits(**{**patient, **limits})
+
+
 @contextmanager
 def running(
     folder: Path,
@@ -69,7 +75,7 @@ def running(
 ) -> Iterator[UnderTest]:
     """A node in `folder` until the end of the block; by default `PEER` may send and nothing is done with it."""
     rules = rules or NodeRules((PeerRule(PEER, quiet_s=0.2),))
-    limits = limits or NodeLimits(stop_s=5.0, free_bytes=1)
+    limits = limits or patient_limits()
     log = StringIO()
     with Outbox.open(folder / "outbox") as outbox:
         given = NodeSettings(folder / "node", title, port=port, limits=limits, **settings)
@@ -83,7 +89,7 @@ def associate(
 ) -> Association:
     """An association, established or not."""
     entity = AE(ae_title=title)
-    entity.acse_timeout = entity.dimse_timeout = 10
+    entity.acse_timeout = entity.dimse_timeout = PATIENCE_S
     proposed = [build_context(one, [EXPLICIT]) for one in contexts]
     return entity.associate(LOOPBACK, port, contexts=proposed, ae_title=called, **more)
 
@@ -133,7 +139,7 @@ def association_request(calling: str = PEER, called: str = TITLE) -> bytes:
 @contextmanager
 def raw(port: int) -> Iterator[socket.socket]:
     """A TCP connection that says nothing by itself."""
-    with socket.create_connection((LOOPBACK, port), timeout=10) as connection:
+    with socket.create_connection((LOOPBACK, port), timeout=PATIENCE_S) as connection:
         yield connection
 
 
@@ -153,14 +159,6 @@ def _read(connection: socket.socket, count: int) -> bytes:
             break
         buffer.write(piece)
     return buffer.getvalue()
-
-
-def until(true: Callable[[], Any], within_s: float = 15.0) -> None:
-    """Waits for what other threads do; fails where it does not come."""
-    end_s = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < end_s, "it did not happen"
-        time.sleep(0.02)
 
 
 def kept(under_test: UnderTest, dataset: Dataset) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +24,7 @@ from little_objects import (
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
-from servers import Server
+from servers import Server, free_port
 
 from deeplesion_miner.errors import ArchiveError
 from deeplesion_miner.types import StudyQuery
@@ -217,12 +216,6 @@ def test_all_objects_arrive_from_an_archive_that_delivers_badly(
         with connected(archive.address, store, move_port=port) as transport:
             assert transport.retrieve(study_uid(4), ct_series_uid(4), ALL_CT) == tuple(ALL_CT)
             assert transport.retrieve(study_uid(4), ct_series_uid(4), ALL_CT) == ()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_what_is_listed_and_never_sent_is_left_out(files: Path, store: ObjectStore):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from little_objects import ct, ct_uid, sr, study_uid
-from node_under_test import CT, PEER, TITLE, UnderTest, associate, running, send_all, until
+from node_under_test import CT, PEER, TITLE, UnderTest, associate, patient_limits, running, send_all
 from pydicom.dataset import Dataset
 from pynetdicom import AE
 
@@ -25,7 +25,7 @@ from dicom_io.destination import WireSettings, open_wire
 from dicom_io.emit import Emission, emit
 from dicom_io.emit.source import SourceImages
 from dicom_io.link import Link
-from dicom_io.node import JobFailed, JobRequest, NodeLimits, NodeRules
+from dicom_io.node import JobFailed, JobRequest, NodeRules
 from dicom_io.node.completeness import look
 from dicom_io.node.journal import Journal
 from dicom_io.node.records import Arrival, ReceivedSeries
@@ -33,9 +33,10 @@ from dicom_io.node.rules import PeerRule, SeriesRule
 from dicom_io.outbox import Outbox
 from dicom_io.store import ObjectStore
 from dicom_io.testbed.embedded import EmbeddedArchive
+from tests.waiting import PATIENCE_S, until
 
 IMAGES = 3
-LIMITS = NodeLimits(stop_s=5, free_bytes=1)
+LIMITS = patient_limits()
 
 
 def one_lesion(request: JobRequest) -> Emission:
@@ -88,6 +89,7 @@ def test_a_study_is_whole_when_what_its_archive_lists_is_here_and_its_results_go
         (made,) = node.node.journal.results()
         until(lambda: made.sop_instance_uid in {one.sop_instance_uid for one in archive.objects})
         until(lambda: node.outbox.counts()[archive.address].get("verified", 0) == 1)
+        until(lambda: node.events("job_done"))
         assert [one["left_out"] for one in node.events("job_done")] == ["1 no_axes of dicom-sr"]
 
 
@@ -166,7 +168,7 @@ def test_a_job_that_fails_for_a_while_is_tried_again_and_a_hopeless_one_is_told(
         send_all(node.port, [ct(1, 1)])
         until(lambda: node.node.journal.jobs_by_state() == {"queued": 1} and node.events("job_failed"))
         node.node.journal._database.execute("UPDATE job SET due_s = 0")
-        until(lambda: node.node.journal.jobs_by_state() == {"failed": 1})
+        until(lambda: node.node.journal.jobs_by_state() == {"failed": 1} and len(node.events("job_failed")) == 2)
         assert [one["again"] for one in node.events("job_failed")] == [True, False]
         assert tries[0].made_at == tries[1].made_at
 
@@ -210,13 +212,13 @@ def test_a_job_that_a_stop_interrupts_runs_again_and_makes_the_same_object(
 
     def stuck(request: JobRequest) -> Emission:
         begun.set()
-        release.wait(20)
+        release.wait()
         return Emission((), ())
 
     rules = rules_for(archive, archive="")
-    with running(tmp_path, rules, stuck, limits=NodeLimits(stop_s=0.3, free_bytes=1)) as node:
+    with running(tmp_path, rules, stuck, limits=patient_limits(stop_s=0.3)) as node:
         send_all(node.port, [ct(1, 1)])
-        assert begun.wait(10)
+        assert begun.wait(PATIENCE_S)
         assert node.node.stop() is False
         node.node.journal.close()  # as the end of the process would
     with running(tmp_path, rules, one_lesion, limits=LIMITS) as node:
@@ -234,7 +236,7 @@ def test_our_own_results_are_found_and_fetched_and_the_images_of_others_are_not(
         until(lambda: node.node.journal.jobs_by_state() == {"done": 1})
         (made,) = node.node.journal.results()
         fetched = ObjectStore(tmp_path / "fetched")
-        link = Link(Address(TITLE, "127.0.0.1", node.port), PEER, store=fetched, limits=Limits(idle_s=10))
+        link = Link(Address(TITLE, "127.0.0.1", node.port), PEER, store=fetched, limits=Limits(idle_s=PATIENCE_S))
         (study,) = link.find(query.study_keys(query.Window(None, None)))
         assert (study.StudyInstanceUID, study.ModalitiesInStudy) == (study_uid(1), "SR")
         (series,) = link.find(query.series_keys(study_uid(1)))

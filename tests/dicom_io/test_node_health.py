@@ -12,20 +12,23 @@ from pathlib import Path
 
 import pytest
 from little_objects import ct, ct_uid, study_uid
-from node_under_test import UnderTest, associate, running, send_all, until
+from node_under_test import UnderTest, associate, running, send_all
 from servers import free_port
 
 from deeplesion_miner.errors import ConfigError
 from dicom_io.node.health import HealthServer
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import HELP, PREFIX, Metrics
+from tests.waiting import PATIENCE_S, until
 
 SAMPLE = re.compile(r'^[a-z_]+(\{[a-z_]+="[^"]*"(,[a-z_]+="[^"]*")*\})? -?[0-9.e+-]+$')
 
 
 def page(under_test: UnderTest, name: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{under_test.node.health_port}/{name}", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{under_test.node.health_port}/{name}", timeout=PATIENCE_S
+        ) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -17,12 +17,12 @@ from node_under_test import (
     association_request,
     echoes,
     kept,
+    patient_limits,
     raw,
     read_pdu,
     running,
     send_all,
     store,
-    until,
 )
 from pydicom.dataset import Dataset
 from pynetdicom import _config
@@ -30,10 +30,11 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 
 from deeplesion_miner.errors import LedgerInUse
 from dicom_io import part10
-from dicom_io.node import NodeLimits, NodeRules
+from dicom_io.node import NodeRules
 from dicom_io.node.journal import Journal, JournalError
 from dicom_io.node.pace import Paces
 from dicom_io.node.rules import PeerRule
+from tests.waiting import PATIENCE_S, until
 
 
 def test_an_object_that_was_answered_with_success_is_in_the_store_and_in_the_journal(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_an_object_without_study_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_refuses_with_out_of_resources_and_the_readiness_page_tells(tmp_path: Path) -> None:
-    with running(tmp_path, limits=NodeLimits(free_bytes=1 << 60, stop_s=3), health_port=0) as under_test:
+    with running(tmp_path, limits=patient_limits(free_bytes=1 << 60), health_port=0) as under_test:
         assert send_all(under_test.port, [ct(1, 1)]) == [0xA700]
         assert "disk" in under_test.node.readiness_problems()
         assert echoes(under_test.port)
@@ -137,7 +138,7 @@ def test_a_journal_that_cannot_be_written_refuses_although_the_object_is_on_disk
 
 def test_too_many_open_studies_refuse_new_ones_but_let_open_ones_be_completed(tmp_path: Path) -> None:
     rules = NodeRules((PeerRule(PEER, quiet_s=60),))
-    with running(tmp_path, rules, limits=NodeLimits(open_studies=2, free_bytes=1, stop_s=3)) as under_test:
+    with running(tmp_path, rules, limits=patient_limits(open_studies=2)) as under_test:
         assert send_all(under_test.port, [ct(1, 1), ct(2, 1), ct(3, 1), ct(2, 2)]) == [0, 0, 0xA700, 0]
         assert "studies" in under_test.node.readiness_problems()
 
@@ -177,9 +178,9 @@ def test_a_sender_that_does_not_wait_for_answers_fills_its_own_buffers_not_ours(
     data = struct.pack(">LBB", 60_002, 1, 2) + bytes(60_000)
     whole = struct.pack(">BBL", 4, 0, len(data)) + data
     sent = 0
-    with running(tmp_path, limits=NodeLimits(free_bytes=1, stop_s=1, messages=2)) as under_test:
+    with running(tmp_path, limits=patient_limits(messages=2)) as under_test:
         held = threading.Event()
-        under_test.node._intake._paces.wait = lambda peer: bool(held.wait(20))  # type: ignore[method-assign]
+        under_test.node._intake._paces.wait = lambda peer: bool(held.wait(PATIENCE_S))  # type: ignore[method-assign]
         with raw(under_test.port) as connection:
             connection.sendall(association_request())
             assert read_pdu(connection)[0] == 2
@@ -240,7 +241,7 @@ def test_after_a_restart_what_was_answered_is_there_and_the_study_goes_on(tmp_pa
 
 
 def test_a_stop_waits_for_open_associations_and_rejects_new_ones_for_now(tmp_path: Path) -> None:
-    with running(tmp_path, limits=NodeLimits(stop_s=60.0, free_bytes=1)) as under_test:
+    with running(tmp_path) as under_test:
         association = associate(under_test.port)
         assert store(association, ct(1, 1))[0] == 0
         stopped: list[bool] = []
@@ -260,7 +261,7 @@ def test_a_stop_waits_for_open_associations_and_rejects_new_ones_for_now(tmp_pat
 
 
 def test_a_stop_does_not_wait_for_ever(tmp_path: Path) -> None:
-    with running(tmp_path, limits=NodeLimits(stop_s=0.5, free_bytes=1)) as under_test:
+    with running(tmp_path, limits=patient_limits(stop_s=0.5)) as under_test:
         association = associate(under_test.port)
         assert association.is_established
         assert under_test.node.stop() is False

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from little_objects import ct, ct_uid, study_uid
-from node_under_test import running, until
+from node_under_test import running
 from servers import CALLING_AE, Server, free_port, orthanc
 from test_node_flow import LIMITS, one_lesion
 
@@ -19,6 +19,7 @@ from dicom_io.destination import WireSettings, open_wire
 from dicom_io.node import NodeRules
 from dicom_io.node.rules import PeerRule, SeriesRule
 from dicom_io.outbox import Outbox
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.servers, pytest.mark.slow]
 
@@ -38,7 +39,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def rest(server: Server, path: str, body: object = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(f"{server.rest}/{path}", data, timeout=60) as answer:
+    with urllib.request.urlopen(f"{server.rest}/{path}", data, timeout=PATIENCE_S) as answer:
         return json.loads(answer.read())
 
 
@@ -59,10 +60,11 @@ def test_orthanc_sends_a_study_and_asks_for_commitment_and_the_results_lie_commi
         assert sent["FailedInstancesCount"] == 0
         assert node.node.journal.object_uids() >= {ct_uid(1, number) for number in range(1, IMAGES + 1)}
         transaction = sent["StorageCommitmentTransactionUID"]
-        until(lambda: rest(archive, f"storage-commitment/{transaction}")["Status"] == "Success", 30)
+        until(lambda: rest(archive, f"storage-commitment/{transaction}")["Status"] == "Success")
 
-        until(lambda: node.node.journal.jobs_by_state() == {"done": 1}, 30)
-        until(lambda: node.outbox.counts()[archive.address] == {"committed": 1}, 60)
+        until(lambda: node.node.journal.jobs_by_state() == {"done": 1})
+        until(lambda: node.outbox.counts()[archive.address] == {"committed": 1})
+        until(lambda: node.events("report_came"))
         assert node.events("report_came")[0]["is_ours"] is True
         (made,) = node.node.journal.results()
         query = {"Level": "Instance", "Query": {"SOPInstanceUID": made.sop_instance_uid}}

@@ -31,6 +31,7 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove,
     Verification,
 )
+from servers import free_port
 
 from dicom_io.catalogue import read_stored_object
 from dicom_io.testbed.embedded import EmbeddedArchive, Faults
@@ -505,12 +506,6 @@ def test_dcmtk_moves_to_its_own_receiver_and_stores_back(folder: Path, tmp_path:
         assert len(list(incoming.iterdir())) == len(images)
         dcmtk("storescu", other, "127.0.0.1", str(other.port), *sorted(incoming.iterdir()))
         assert {stored.sop_instance_uid for stored in other.objects} == set(images)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for(port: int) -> None:

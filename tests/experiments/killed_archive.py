@@ -10,17 +10,13 @@ import subprocess
 import time
 from pathlib import Path
 
+from tests.servers import free_port
+from tests.waiting import PATIENCE_S
+
 LOOPBACK = "127.0.0.1"
 ORTHANC, DCMQRSCP = "/usr/sbin/Orthanc", "/usr/bin/dcmqrscp"
 TITLES = {"orthanc": "ORTHANC", "dcmqrscp": "ARCHIVE"}
 CALLING_AE = "MINER"
-
-
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 class KilledArchive:
@@ -52,7 +48,7 @@ class KilledArchive:
                 env={**os.environ, "TCP_NODELAY": "1"},
                 start_new_session=True,
             )
-        deadline_s = time.monotonic() + 60
+        deadline_s = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline_s:
             assert self._process.poll() is None, (self._folder / "server.log").read_text(errors="replace")[-2000:]
             try:
@@ -77,7 +73,7 @@ class KilledArchive:
             return
         self._process.terminate()
         try:
-            self._process.wait(timeout=15)
+            self._process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()

@@ -35,11 +35,11 @@ from tests.experiments.node_world import (
     NODE_AE,
     RunningNode,
     SmallObjects,
-    free_port,
     running_node,
     storescu,
     write_rules,
 )
+from tests.servers import free_port
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments" / "node.md"
 PEERS = ("STORESCU", "ECHOSCU", "PUSHER")

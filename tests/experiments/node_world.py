@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 from dicom_io.object_file import ObjectFile
+from tests.servers import free_port
+from tests.waiting import PATIENCE_S
 
 LOOPBACK = "127.0.0.1"
 NODE_AE = "NODE"
@@ -40,7 +41,7 @@ class RunningNode:
     def kill(self, number: signal.Signals) -> int:
         """Sends a signal and waits for the end; the exit code."""
         self.process.send_signal(number)
-        return self.process.wait(timeout=90)
+        return self.process.wait(timeout=PATIENCE_S)
 
     def page(self, name: str) -> tuple[int, str]:
         """Status and text of a page."""
@@ -69,13 +70,6 @@ class RunningNode:
         return sum(1 for _ in Path(f"/proc/{self.process.pid}/task").iterdir())
 
 
-def free_port() -> int:
-    """A port of loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def running_node(
     work: Path, rules: Path, *, port: int | None = None, settings: Sequence[str] = ()
@@ -98,14 +92,14 @@ def running_node(
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(timeout=90)
+                process.wait(timeout=PATIENCE_S)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
 
 
 def _wait_until_ready(node: RunningNode) -> None:
-    until_s = time.monotonic() + 60
+    until_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < until_s and node.process.poll() is None:
         with suppress(OSError):
             if node.page("health")[0] == 200:

@@ -34,8 +34,9 @@ from pydicom import dcmread
 
 from dicom_io.emit import EmittedObject
 from tests.experiments.hostile_proxy import Chances, HostileProxy
-from tests.experiments.killed_archive import CALLING_AE, LOOPBACK, KilledArchive, free_port
+from tests.experiments.killed_archive import CALLING_AE, LOOPBACK, KilledArchive
 from tests.experiments.stamped import Stamps
+from tests.servers import free_port
 
 FINDSCU, GETSCU, STORESCU = "/usr/bin/findscu", "/usr/bin/getscu", "/usr/bin/storescu"
 
