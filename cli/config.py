@@ -74,6 +74,7 @@ class SendSection:
     first_pause_s: float = 2.0
     longest_pause_s: float = 3600.0
     refusal_pause_s: float = 60.0
+    study_patience_h: float = 24.0
     patience_s: float = 30.0
     idle_s: float = 120.0
     compare: Literal["auto", "always", "never"] = "auto"

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
     from dicom_io.delivery import Tally
+    from dicom_io.delivery_rules import Policy
     from dicom_io.destination import WireSettings
     from dicom_io.outbox import Outbox
     from dicom_io.outbox_rows import Parcel
@@ -33,13 +35,19 @@ mine send --status
 """
 SETTINGS = ("run.work", "send.outbox", "send.to", "send.stow_url", "send.calling_ae", "send.report_port")
 COLUMNS = ("destination", "state", "reason", "attempts", "kind", "patient_id", "study_instance_uid",
-           "sop_instance_uid", "detail")  # fmt: skip
+           "sop_instance_uid", "detail", "waits_until")  # fmt: skip
 
 
 @make_command("send", EXAMPLE, *SETTINGS)
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path, exists=True), metavar="[FILES...]")
-@click.option("--status", is_flag=True, help="Show what is in the outbox, dead letters one by one; send nothing.")
-@click.option("--retry-dead", is_flag=True, help="Queue dead letters anew, then deliver.")
+@click.option(
+    "--status", is_flag=True, help="Show what is in the outbox, dead letters and what waits one by one; send nothing."
+)
+@click.option(
+    "--retry-dead",
+    is_flag=True,
+    help="Queue dead letters anew and ask at once for studies that are waited for, then deliver.",
+)
 @click.option("--forget-delivered", is_flag=True,
               help="Delete our copies of what has arrived; that it was sent stays known. Sends nothing.")  # fmt: skip
 @click.option("--wait", is_flag=True, help="Go on until everything has arrived or is a dead letter.")
@@ -55,9 +63,10 @@ def command(
     """Bring results to an archive, without losing or doubling one.
 
     FILES (and what lies in folders) are put in the outbox, then everything in it for the destination is delivered:
-    only into a study that the archive has, of the object's own patient. What the archive took is confirmed by
-    storage commitment, or by asking for each object. An interrupted run, ours or the archive's, goes on with the
-    same command; several may run at once.
+    only into a study that the archive has, of the object's own patient. What comes before its study waits in the
+    outbox, for hours ([send] study_patience_h); only --wait waits with it. What the archive took is confirmed by
+    storage commitment, or by asking for each object. An interrupted run, ours or the archive's, goes on with the same
+    command; several may run at once. Exit code 3: something has not arrived, or not yet.
     """
     from dicom_io.destination import checked, is_web
 
@@ -163,7 +172,7 @@ def _queue(outbox: Outbox, files: Iterable[Path], destination: str) -> int:
 
 
 def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
-    """Prints counts by state, and dead letters and refused objects one by one with what to do."""
+    """Prints counts by state, and what is dead, refused or waits for its study one by one with what to do."""
     from dicom_io.delivery_rules import State, reason_text
 
     counts = outbox.counts(destination)
@@ -171,9 +180,13 @@ def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
         text = ", ".join(f"{states[state]:,} {state}" for state in State if state in states)
         output.record("outbox", {"destination": where, **{str(state): states.get(state, 0) for state in State}},
                       f"{where}: {text}")  # fmt: skip
-    troubled = outbox.parcels(destination, (State.FAILED, State.DEAD))
+    troubled = [
+        one
+        for one in outbox.parcels(destination, (State.QUEUED, State.FAILED, State.DEAD))
+        if one.standing.state is not State.QUEUED or one.standing.awaited_since_s is not None
+    ]
     if troubled:
-        output.table("letter", COLUMNS, map(_row, troubled))
+        output.table("letter", COLUMNS, (_row(one, outbox.policy) for one in troubled))
     for reason in sorted({one.standing.reason for one in troubled}):
         message, advice = reason_text(reason)
         notice(f"{reason}: {message} -> {advice}")
@@ -185,7 +198,10 @@ def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
     return Exit.PARTIAL if undelivered else Exit.DONE
 
 
-def _row(one: Parcel) -> tuple[Any, ...]:
-    stands = one.standing
+def _row(one: Parcel, policy: Policy) -> tuple[Any, ...]:
+    from dicom_io.delivery_rules import awaited_until_s
+
+    stands, until_s = one.standing, awaited_until_s(one.standing, policy)
+    until = "" if until_s is None else datetime.fromtimestamp(until_s).astimezone().isoformat(timespec="seconds")
     return (one.destination, str(stands.state), stands.reason, stands.attempts + stands.refusals, one.kind,
-            one.patient_id, one.study_instance_uid, one.sop_instance_uid, stands.detail)  # fmt: skip
+            one.patient_id, one.study_instance_uid, one.sop_instance_uid, stands.detail, until)  # fmt: skip

@@ -172,6 +172,7 @@ def outbox(settings: Settings) -> Outbox:
         first_pause_s=send.first_pause_s,
         longest_pause_s=send.longest_pause_s,
         refusal_pause_s=send.refusal_pause_s,
+        study_patience_s=send.study_patience_h * 3600.0,
         commitment=send.commitment,
     )
     return Outbox.open(outbox_folder(settings), policy)

@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Protocol
 
 from deeplesion_miner.errors import ArchiveError
-from dicom_io.delivery_rules import Event, Happening, State, identity_refusal, of_answer
+from dicom_io.delivery_rules import Event, Happening, Identity, State, identity_refusal, of_answer
 from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_rows import Parcel
@@ -121,11 +121,13 @@ class Delivery:
         self._stop = stop
         self._offers_commitment = wire.committer is not None and self._policy.commitment != "never"
         self._reached = False
-        self._patients: dict[str, tuple[float, Collection[str] | None]] = {}
+        self._patients: dict[str, tuple[float, Collection[Identity] | None]] = {}
         self.tally = Tally()
 
     def run(self, wait: bool = False) -> Tally:
         """Delivers until nothing is left to do; unless told to wait, also until nothing moves any more.
+
+        What waits for its study holds up only a run that is told to wait.
 
         Raises the ArchiveError that no repetition can help.
         """
@@ -144,7 +146,7 @@ class Delivery:
             if moved or pending < before:
                 moved_s, pause_s = now_s, 0.5
                 continue
-            if not pending:
+            if pending <= (0 if wait else self._outbox.awaiting(self._destination, now_s)):
                 break
             if not wait and now_s - moved_s >= self._pace.patience_s:
                 break
@@ -205,24 +207,21 @@ class Delivery:
         self._send(left)
 
     def _of_right_patient(self, study: str, parcels: Sequence[Parcel]) -> list[Parcel]:
-        """Those whose study in the archive is the object's own patient's; the others are dead by name of the reason."""
+        """Those whose study in the archive is the object's own patient's; the others wait or are dead, by name."""
         in_archive = self._identity(study)
-        refusals = [identity_refusal(one.patient_id, in_archive) for one in parcels]
+        refusals = [identity_refusal((one.patient_id, one.issuer_of_patient_id), in_archive) for one in parcels]
+        event = Event.NO_STUDY if in_archive is None else Event.IMPOSSIBLE
         self._record(
-            [
-                (one, Happening(Event.IMPOSSIBLE, refusal))
-                for one, refusal in zip(parcels, refusals, strict=True)
-                if refusal
-            ]
+            [(one, Happening(event, refusal)) for one, refusal in zip(parcels, refusals, strict=True) if refusal]
         )
         return [one for one, refusal in zip(parcels, refusals, strict=True) if not refusal]
 
-    def _identity(self, study: str) -> Collection[str] | None:
-        """PatientIDs of the study in the archive, asked anew after a while: patients get merged."""
+    def _identity(self, study: str) -> Collection[Identity] | None:
+        """The patients of the study in the archive, asked anew after a while: patients get merged."""
         now_s = self._clock()
         asked_s, found = self._patients.get(study, (float("-inf"), None))
         if now_s - asked_s > self._pace.identity_valid_s:
-            found = {patient for patient, _ in self._wire.inquiry.identities(study)} or None
+            found = self._wire.inquiry.identities(study) or None
             self._reached = True
             if len(self._patients) >= _STUDIES_REMEMBERED:
                 self._patients.clear()

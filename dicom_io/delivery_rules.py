@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -40,6 +41,8 @@ class Event(StrEnum):
     STORED = "stored"
     ALREADY_THERE = "already_there"
     AGAIN = "again"
+    NO_STUDY = "no_study"
+    """The archive does not have the object's study, perhaps not yet."""
     REFUSED = "refused"
     IMPOSSIBLE = "impossible"
     COMMITTED = "committed"
@@ -60,6 +63,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.LISTED: State.VERIFIED,
         Event.COMMITTED: State.COMMITTED,
         Event.AGAIN: State.QUEUED,
+        Event.NO_STUDY: State.QUEUED,
         Event.REFUSED: State.FAILED,
         Event.IMPOSSIBLE: State.DEAD,
     },
@@ -69,6 +73,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.LISTED: State.VERIFIED,
         Event.COMMITTED: State.COMMITTED,
         Event.AGAIN: State.FAILED,
+        Event.NO_STUDY: State.FAILED,
         Event.REFUSED: State.FAILED,
         Event.IMPOSSIBLE: State.DEAD,
     },
@@ -87,11 +92,15 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 }
 """By state and event; an event without an entry changes nothing, so that reports may be repeated and come late."""
 
+AWAITED = "study_awaited"
+"""The reason of an object that waits until the archive has its study."""
 WARNED = "stored_with_warning"
 """The reason that stays with an object that is delivered."""
 _PASSING = frozenset({Event.AGAIN, Event.UNCOMMITTED, Event.UNLISTED})
 
 Commitment = Literal["auto", "required", "never"]
+Identity = tuple[str, str]
+"""PatientID and IssuerOfPatientID; '' for what is not told."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,8 @@ class Policy:
     longest_pause_s: float = 3600.0
     refusal_pause_s: float = 60.0
     """First pause after a refusal; it doubles as the others do."""
+    study_patience_s: float = 86_400.0
+    """So long an object waits until the archive has its study: results are often faster than the images' routing."""
     seed: int = 0
     """Of the jitter."""
     commitment: Commitment = "auto"
@@ -115,8 +126,9 @@ class Policy:
         for name in ("attempts", "refusals"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"[send] {name} = {getattr(self, name)}: at least 1 is needed")
-        if min(self.first_pause_s, self.longest_pause_s, self.refusal_pause_s) < 0:
-            raise ConfigError("[send] pauses are seconds, not less than 0")
+        pauses_s = (self.first_pause_s, self.longest_pause_s, self.refusal_pause_s, self.study_patience_s)
+        if not all(0 <= one < math.inf for one in pauses_s):
+            raise ConfigError("[send] pauses are seconds and patience is hours, not less than 0")
 
 
 @dataclass(frozen=True)
@@ -133,6 +145,8 @@ class Standing:
     transaction_uid: str = ""
     sent_s: float | None = None
     settled_s: float | None = None
+    awaited_since_s: float | None = None
+    """Since when the archive is known not to have the study; None where it is not waited for."""
 
 
 @dataclass(frozen=True)
@@ -150,6 +164,8 @@ def after(standing: Standing, happening: Happening, policy: Policy, now_s: float
     `key` names the object in the jitter, so that a run can be repeated.
     """
     event = happening.event
+    if event is Event.NO_STUDY:
+        return _without_study(standing, happening, policy, now_s)
     if event is Event.ALREADY_THERE and policy.commitment == "required":
         event = Event.STORED
     state = TRANSITIONS[standing.state].get(event)
@@ -179,7 +195,42 @@ def after(standing: Standing, happening: Happening, policy: Policy, now_s: float
         transaction_uid="" if state in (State.QUEUED, State.SENT) else standing.transaction_uid,
         sent_s=now_s if state is State.SENT else standing.sent_s,
         settled_s=None if state in OPEN else now_s,
+        awaited_since_s=None,
     )
+
+
+def _without_study(standing: Standing, happening: Happening, policy: Policy, now_s: float) -> Standing:
+    """The standing of an object whose study the archive does not have: it waits, in the end it is dead.
+
+    No attempt is counted, since nothing went out. Each pause is as long as it has been waited for, so that all
+    objects of a study are due together and a day takes some thirty questions.
+    """
+    state = TRANSITIONS[standing.state].get(Event.NO_STUDY)
+    if state is None:
+        return standing
+    since_s = now_s if standing.awaited_since_s is None else standing.awaited_since_s
+    since_s = min(since_s, now_s)  # a clock that was set back would have it wait for longer
+    end_s = since_s + policy.study_patience_s
+    if now_s >= end_s:
+        return replace(
+            standing,
+            state=State.DEAD,
+            reason=happening.reason,
+            detail=happening.detail,
+            due_s=now_s,
+            settled_s=now_s,
+            awaited_since_s=None,
+        )
+    pause_s = min(max(now_s - since_s, policy.first_pause_s), policy.longest_pause_s)
+    due_s = min(now_s + pause_s, end_s)
+    return replace(standing, state=state, reason=AWAITED, detail=happening.detail, due_s=due_s, awaited_since_s=since_s)
+
+
+def awaited_until_s(standing: Standing, policy: Policy) -> float | None:
+    """When an object that waits for its study becomes a dead letter; None for one that does not wait."""
+    if standing.awaited_since_s is None or standing.state not in OPEN:
+        return None
+    return standing.awaited_since_s + policy.study_patience_s
 
 
 def pause(policy: Policy, first_s: float, failures: int, key: str) -> float:
@@ -212,19 +263,27 @@ def of_commitment_failure(failure_reason: int) -> Happening:
     return Happening(Event.IMPOSSIBLE, "commitment_refused", text)
 
 
-def identity_refusal(patient_id: str, in_archive: Collection[str] | None) -> str:
+def identity_refusal(own: Identity, in_archive: Collection[Identity] | None) -> str:
     """Why an object must not go to the archive's study; '' where patient and study are its own.
 
-    `in_archive` holds the PatientIDs of the study there, None where the archive does not have it.
+    `in_archive` holds who the study's patients are there, None where the archive does not have it. PatientIDs must
+    be told on both sides; issuers (PS3.3 C.7.1.1) are compared where both tell one, since objects and archives often
+    leave them out.
     """
     if in_archive is None:
         return "study_unknown"
-    own, found = patient_id.strip(" \0"), {one.strip(" \0") for one in in_archive}
-    if not own or not found or "" in found:
+    own_id, own_issuer = (one.strip(" \0") for one in own)
+    found = {(patient.strip(" \0"), issuer.strip(" \0")) for patient, issuer in in_archive}
+    ids, issuers = {patient for patient, _ in found}, {issuer for _, issuer in found if issuer}
+    if not own_id or not ids or "" in ids:
         return "patient_untold"
-    if own not in found:
+    if own_id not in ids:
         return "patient_mismatch"
-    return "" if len(found) == 1 else "patient_ambiguous"
+    if len(ids) > 1:
+        return "patient_ambiguous"
+    if own_issuer and issuers and own_issuer not in issuers:
+        return "patient_mismatch"
+    return "" if len(issuers) <= 1 else "patient_ambiguous"
 
 
 def reason_text(reason: str) -> tuple[str, str]:

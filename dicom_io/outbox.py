@@ -93,6 +93,7 @@ class Outbox:
             "series_instance_uid": one.series_instance_uid,
             "study_instance_uid": one.study_instance_uid,
             "patient_id": one.patient_id,
+            "issuer_of_patient_id": one.issuer_of_patient_id,
             "kind": one.kind,
             "sha256": sha256,
             "size_bytes": len(one.encoded),
@@ -288,11 +289,32 @@ class Outbox:
         )
         return tuple(parcel(row) for row in rows)
 
+    def of_study(self, destination: str, study_instance_uid: str) -> tuple[Parcel, ...]:
+        """The objects of a study that a destination has or is to have: all but dead ones, as they were queued."""
+        rows = self._file.rows(
+            f"SELECT {PARCEL}, {STANDING} FROM object WHERE study_instance_uid = ? AND destination = ?"
+            " AND state <> 'dead' ORDER BY number",
+            column(study_instance_uid),
+            column(destination),
+        )
+        return tuple(parcel(row) for row in rows)
+
     def pending(self, destination: str) -> int:
         """How many objects still have something to be done."""
         ((count,),) = self._file.rows(
             f"SELECT count(*) FROM object WHERE destination = ? AND state IN ({marks(OPEN)})",
             column(destination),
+            *OPEN,
+        )
+        return int(count)
+
+    def awaiting(self, destination: str, now_s: float) -> int:
+        """How many objects wait for their study and are not to be asked for yet."""
+        ((count,),) = self._file.rows(
+            "SELECT count(*) FROM object WHERE destination = ? AND awaited_since_s IS NOT NULL AND due_s > ?"
+            f" AND state IN ({marks(OPEN)})",
+            column(destination),
+            now_s,
             *OPEN,
         )
         return int(count)
@@ -307,12 +329,22 @@ class Outbox:
         return None if due_s is None else float(due_s)
 
     def retry_dead(self, destination: str | None = None) -> int:
-        """Queues dead objects anew, with all their attempts; how many. Those without a file stay dead."""
+        """Queues dead objects anew, with all their attempts; how many. Those without a file stay dead.
+
+        What waits for its study is due at once, too.
+        """
+        where = [None if destination is None else column(destination)] * 2
         with self._file.transaction() as database:
+            database.execute(
+                f"UPDATE object SET due_s = 0 WHERE awaited_since_s IS NOT NULL AND state IN ({marks(OPEN)})"
+                " AND (? IS NULL OR destination = ?)",
+                (*OPEN, *where),
+            )
             return database.execute(
-                "UPDATE object SET state = 'queued', attempts = 0, refusals = 0, due_s = 0, settled_s = NULL"
+                "UPDATE object SET state = 'queued', attempts = 0, refusals = 0, due_s = 0, settled_s = NULL,"
+                " awaited_since_s = NULL"
                 " WHERE state = 'dead' AND file_kept = 1 AND (? IS NULL OR destination = ?)",
-                [None if destination is None else column(destination)] * 2,
+                where,
             ).rowcount
 
     def forget_delivered(self) -> tuple[int, int]:

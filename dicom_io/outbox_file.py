@@ -14,8 +14,8 @@ from typing import Any
 import schemas
 from deeplesion_miner.errors import ConfigError, MinerError
 
-SCHEMA_VERSION = 1
-"""Version of `schemas/outbox.sql`; an outbox of another version is refused."""
+SCHEMA_VERSION = 2
+"""Version of `schemas/outbox.sql`; an older outbox is brought to it, a newer one is refused."""
 FILE_NAME = "outbox.sqlite"
 
 _BROKEN_WORLD = {
@@ -131,6 +131,10 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
             tables = schemas.text("outbox.sql")
             database.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
         version = database.execute("PRAGMA user_version").fetchone()[0]
+        for newer in range(version + 1, SCHEMA_VERSION + 1) if version else ():
+            step = schemas.text(f"outbox_{newer}.sql")
+            database.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {newer}; COMMIT;")
+            version = newer
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:

@@ -21,6 +21,7 @@ class Parcel:
     series_instance_uid: str
     study_instance_uid: str
     patient_id: str
+    issuer_of_patient_id: str
     kind: str
     sha256: str
     """Of the whole file, hex."""

@@ -11,14 +11,12 @@ from typing import Protocol
 
 from dicom_io import attributes
 from dicom_io import query as q
+from dicom_io.delivery_rules import Identity
 from dicom_io.link import Link
 from dicom_io.store import normal_uid
 
 _FEW_SERIES = 4
 """So many series of a study are asked one by one; for more, the whole study is listed at once first."""
-
-Identity = tuple[str, str]
-"""PatientID and IssuerOfPatientID; '' for what the archive does not tell."""
 
 
 class Placed(Protocol):

@@ -90,7 +90,7 @@ def read_object(encoded: bytes, name: str) -> EmittedObject | Unreadable:
         missing = [keyword for keyword, value in uids.items() if not value]
         if missing:
             return Unreadable(name, "missing_attribute", detail=f"{missing[0]} is missing or empty")
-        patient_id, kind = text(dataset, "PatientID"), text(dataset, "Modality")
+        patient_id, issuer, kind = (text(dataset, one) for one in ("PatientID", "IssuerOfPatientID", "Modality"))
     try:
         file = ObjectFile.read(encoded)
     except ConfigError as error:
@@ -107,4 +107,5 @@ def read_object(encoded: bytes, name: str) -> EmittedObject | Unreadable:
         sop_class_uid=uids["SOPClassUID"],
         transfer_syntax_uid=file.transfer_syntax_uid,
         encoded=encoded,
+        issuer_of_patient_id=issuer,
     )

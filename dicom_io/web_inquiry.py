@@ -7,7 +7,8 @@ from email.message import Message
 
 from deeplesion_miner.errors import ConfigError
 from dicom_io import dicom_json
-from dicom_io.proof import Identity, Placed
+from dicom_io.delivery_rules import Identity
+from dicom_io.proof import Placed
 from dicom_io.store import normal_uid
 from dicom_io.web import WebSession
 

@@ -12,6 +12,7 @@ CREATE TABLE object (
   series_instance_uid TEXT NOT NULL,
   study_instance_uid  TEXT NOT NULL,
   patient_id          TEXT NOT NULL,
+  issuer_of_patient_id TEXT NOT NULL DEFAULT '', -- whose numbers patient_id is one of, '' where the object does not say
   kind                TEXT NOT NULL,            -- word of dicom_io.emit.KINDS, or 'other'
   sha256              TEXT NOT NULL,            -- of the whole file, hex
   size_bytes          INTEGER NOT NULL,
@@ -28,6 +29,7 @@ CREATE TABLE object (
   queued_s            REAL NOT NULL,
   sent_s              REAL,                     -- last answer that it was stored
   settled_s           REAL,                     -- committed, verified or dead since
+  awaited_since_s     REAL,                     -- the archive has not had the study since, NULL where it is not waited for
   UNIQUE (destination, sop_instance_uid)
 ) STRICT;
 CREATE INDEX object_by_due ON object (destination, state, due_s);

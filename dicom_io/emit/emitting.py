@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 
 from deeplesion_miner.results import Result
+from dicom_io.attributes import text
+from dicom_io.emit.finite import all_finite, not_finite
 from dicom_io.emit.source import SourceImages
 from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -68,6 +70,8 @@ class EmittedObject:
     sop_class_uid: str
     transfer_syntax_uid: str
     encoded: bytes
+    issuer_of_patient_id: str = ""
+    """Whose numbers the PatientID is one of; '' where the object does not say."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +130,4 @@ def _encoded(kind: str, dataset: Dataset) -> EmittedObject:
         transfer_syntax_uid=str(meta.TransferSyntaxUID),
         encoded=buffer.getvalue(),
     )
+        issuer_of_patient_id=text(dataset, "IssuerOfPatientID"),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 
@@ -46,8 +48,8 @@ def results(stamps: Stamps, tmp_path: Path) -> Path:
     return folder
 
 
-def quick(address: str) -> tuple[str, ...]:
-    settings = {"patience_s": 0.5, "first_pause_s": 0.05, "refusal_pause_s": 0.05}
+def quick(address: str, *, patience_h: float = 0.0) -> tuple[str, ...]:
+    settings = {"patience_s": 0.5, "first_pause_s": 0.05, "refusal_pause_s": 0.05, "study_patience_h": patience_h}
     return ("--to", address, *(word for name, value in settings.items() for word in ("--set", f"send.{name}={value}")))
 
 
@@ -111,6 +113,32 @@ def test_dead_letters_are_tried_again_when_the_archive_has_what_they_need(
     with EmbeddedArchive(folder, port=port) as full:
         answer = mine("send", "--retry-dead", *quick(full.address))
         assert (answer.code, answer.out) == (0, f"{full.address}: 4 verified\n")
+
+
+def test_what_is_faster_than_its_study_waits_and_the_status_says_why_and_until_when(
+    mine: Mine, results: Path, stamps: Stamps, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pacs"
+    folder.mkdir()
+    before_s = time.time()
+    with EmbeddedArchive(folder) as empty:
+        port, address = empty.port, empty.address
+        assert mine("send", results, *quick(empty.address, patience_h=24.0), "--set", "send.patience_s=600").code == 3
+    shown = mine("send", "--status", "--json")
+    assert shown.code == 3
+    assert shown.records[0]["queued"] == 4
+    letter = shown.records[-1]
+    assert (letter["state"], letter["reason"]) == ("queued", "study_awaited")
+    until_s = datetime.fromisoformat(letter["waits_until"]).timestamp()
+    assert before_s + 24 * 3600 - 1 <= until_s <= time.time() + 24 * 3600
+    assert "study_awaited: the archive does not have the study that the object belongs to, perhaps not yet -> " in (
+        shown.err
+    )
+    for study in range(STUDIES):
+        (folder / f"{study}.dcm").write_bytes(stamps.study_image(study))
+    with EmbeddedArchive(folder, port=port):
+        answer = mine("send", "--retry-dead", *quick(address, patience_h=24.0))
+    assert (answer.code, answer.out) == (0, f"{address}: 4 verified\n")
 
 
 def test_copies_of_what_has_arrived_can_be_deleted_and_what_was_sent_stays_known(

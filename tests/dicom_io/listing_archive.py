@@ -16,7 +16,8 @@ from dicom_io.negotiation import FIND, UNCOMPRESSED
 
 
 class ListingArchive(HostileArchive):
-    """`patients` says whose the studies are that it has; of `objects` it lists those that it stored."""
+    """`patients` says whose the studies are that it has ("P1", or "P1^^^A" where it tells the issuer, too); of
+    `objects` it lists those that it stored."""
 
     def __init__(self, objects: Iterable[EmittedObject], patients: Mapping[str, Iterable[str]], **rest: Any) -> None:
         super().__init__(**rest)
@@ -48,7 +49,9 @@ class ListingArchive(HostileArchive):
         if level == "STUDY":
             for patient in self.patients.get(study, ()):
                 answer = Dataset()
-                answer.PatientID = patient
+                answer.PatientID, _, issuer = patient.partition("^^^")
+                if issuer:
+                    answer.IssuerOfPatientID = issuer
                 yield answer
             return
         for uid in sorted((set(self.stored) | self.there_before) - self.hidden):

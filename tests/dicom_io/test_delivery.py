@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -24,15 +25,17 @@ from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_rows import Parcel
 
-QUICK = Policy(first_pause_s=0.01, longest_pause_s=0.05, refusal_pause_s=0.01)
+QUICK = Policy(first_pause_s=0.01, longest_pause_s=0.05, refusal_pause_s=0.01, study_patience_s=0.0)
 PACE = Pace(batch=50, patience_s=1.0, report_within_s=10.0)
 REPORTS_GET_LOST = replace(PACE, report_within_s=0.2)
 """An association that is lost takes along the report that was to come on it."""
 
 
-def result(number: int, *, study: int = 1, patient: str = "P1") -> EmittedObject:
+def result(number: int, *, study: int = 1, patient: str = "P1", issuer: str = "") -> EmittedObject:
     dataset = sr(study, number)
     dataset.PatientID = patient
+    if issuer:
+        dataset.IssuerOfPatientID = issuer
     dataset.SeriesInstanceUID = f"{dataset.SeriesInstanceUID}.{number}"
     buffer = BytesIO()
     dcmwrite(buffer, dataset, enforce_file_format=True)
@@ -45,6 +48,7 @@ def result(number: int, *, study: int = 1, patient: str = "P1") -> EmittedObject
         str(dataset.SOPClassUID),
         str(dataset.file_meta.TransferSyntaxUID),
         buffer.getvalue(),
+        issuer,
     )
 
 
@@ -149,6 +153,56 @@ def test_nothing_is_sent_into_a_study_that_is_not_the_results_own(
         found = deliver(folder, archive)
     assert archive.arrivals == []
     assert {(str(one.state), one.reason) for one in found.values()} == {("dead", reason)}
+
+
+@pytest.mark.parametrize(("told", "state"), [("P1^^^A", "committed"), ("P1", "committed"), ("P1^^^B", "dead")])
+def test_one_number_of_two_hospitals_is_two_patients_where_both_tell_whose_number_it_is(
+    folder: Path, told: str, state: str
+) -> None:
+    own = result(1, issuer="A")
+    with ListingArchive([own], {STUDY: [told]}, report_on_same=1) as archive:
+        found = deliver(folder, archive, results=[own])
+    assert states(found) == {state}
+    assert found[FIRST].reason == ("patient_mismatch" if state == "dead" else "")
+    assert archive.arrivals == ([FIRST] if state == "committed" else [])
+
+
+WAITS = replace(QUICK, study_patience_s=3600.0, first_pause_s=0.05, longest_pause_s=0.1)
+
+
+def test_a_run_that_does_not_wait_leaves_what_is_faster_than_its_study_in_the_outbox_and_ends(folder: Path) -> None:
+    other = result(9, study=2)
+    with an_archive() as archive:
+        archive._known[other.sop_instance_uid] = other
+        slow = replace(WAITS, first_pause_s=600.0, longest_pause_s=600.0)
+        found = deliver(folder, archive, results=[other, *RESULTS], policy=slow, pace=replace(PACE, patience_s=600.0))
+        waiting = found.pop(other.sop_instance_uid)
+        assert (waiting.state, waiting.reason, waiting.attempts) == (State.QUEUED, "study_awaited", 0)
+        assert states(found) == {"committed"}
+        assert archive.finds == ["STUDY"] * 2
+        archive.patients[other.study_instance_uid] = ["P1"]
+        with Outbox.open(folder, slow) as outbox:
+            assert outbox.retry_dead(str(archive.address)) == 0, "nothing is dead, and what waits is asked for now"
+            run(outbox, str(archive.address))
+            assert outbox.counts()[str(archive.address)] == {"committed": 7}
+
+
+def test_a_run_that_waits_sends_what_waited_when_the_study_comes(folder: Path) -> None:
+    with ListingArchive(RESULTS, {}, report_on_same=1) as archive, Outbox.open(folder, WAITS) as outbox:
+        destination = str(archive.address)
+        outbox.put(RESULTS, destination)
+
+        def come_at_last(seconds: float) -> None:
+            if len(archive.finds) == 3:
+                archive.patients[STUDY] = ["P1"]
+            time.sleep(seconds)
+
+        settings = WireSettings(limits=Limits(connect_s=2.0, negotiate_s=2.0, idle_s=0.5))
+        with closing(open_wire(destination, settings, outbox)) as wire:
+            Delivery(outbox, destination, wire, pace=PACE, sleep=come_at_last).run(wait=True)
+        assert outbox.counts()[destination] == {"committed": 6}
+        assert archive.finds == ["STUDY"] * 4, "one question for all objects of a study"
+        assert archive.arrivals == UIDS
 
 
 def test_one_planted_mismatch_is_refused_and_the_rest_arrives(folder: Path) -> None:
@@ -521,6 +575,27 @@ def test_a_real_archive_takes_results_and_they_are_proven_there(seeded: Server, 
         outbox.put([*RESULTS, result(9, patient="P9")], seeded.address)
         run(outbox, seeded.address)
         assert outbox.counts()[seeded.address] == {"verified": 6, "dead": 1}
+
+
+@pytest.mark.servers
+def test_a_real_archive_tells_whose_number_the_patients_is(target: Server, tmp_path: Path) -> None:
+    from little_objects import ct, write
+
+    image = ct(31, 1)
+    image.PatientID, image.IssuerOfPatientID = "1234", "HOSPITAL A"
+    write(tmp_path / "image", image)
+    target.send(tmp_path / "image")
+    own, other, untold = (result(n, study=31, patient="1234", issuer=one) for n, one in
+                          ((1, "HOSPITAL A"), (2, "HOSPITAL B"), (3, "")))  # fmt: skip
+    with Outbox.open(tmp_path / "outbox", replace(QUICK, commitment="never")) as outbox:
+        outbox.put([own, other, untold], target.address)
+        run(outbox, target.address)
+        found = {one.sop_instance_uid: (str(one.standing.state), one.standing.reason) for one in outbox.parcels()}
+    assert found == {
+        own.sop_instance_uid: ("verified", ""),
+        other.sop_instance_uid: ("dead", "patient_mismatch"),
+        untold.sop_instance_uid: ("verified", ""),
+    }
 
 
 @pytest.mark.servers

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from dicom_io.delivery_rules import (
     Standing,
     State,
     after,
+    awaited_until_s,
     identity_refusal,
     of_answer,
     of_commitment_failure,
@@ -52,6 +55,11 @@ def happen(*events: Event, policy: Policy = POLICY, state: State = State.QUEUED)
         ((Event.STORED, Event.REFUSED), State.FAILED),
         ((Event.STORED, Event.REFUSED, Event.STORED, Event.LISTED), State.VERIFIED),
         ((Event.ALREADY_THERE,), State.VERIFIED),
+        ((Event.NO_STUDY,), State.QUEUED),
+        ((Event.NO_STUDY, Event.STORED), State.SENT),
+        ((Event.NO_STUDY, Event.IMPOSSIBLE), State.DEAD),
+        ((Event.REFUSED, Event.NO_STUDY), State.FAILED),
+        ((Event.STORED, Event.NO_STUDY), State.SENT),
         ((Event.AGAIN,), State.QUEUED),
         ((Event.AGAIN, Event.STORED), State.SENT),
         ((Event.AGAIN,) * 3, State.QUEUED),
@@ -92,7 +100,7 @@ def test_every_change_is_dated_and_only_what_is_open_is_due(happenings: list[Hap
         if standing != before:
             assert (standing.settled_s is None) == (standing.state in OPEN)
             assert now_s <= standing.due_s <= now_s + POLICY.longest_pause_s
-            assert standing.maybe_there
+            assert standing.maybe_there or one.event is Event.NO_STUDY
         now_s += 1.0
 
 
@@ -150,23 +158,76 @@ def test_a_failure_of_commitment_means(reason: int, event: Event) -> None:
 @pytest.mark.parametrize(
     ("own", "in_archive", "refusal"),
     [
-        ("P1", ["P1"], ""),
-        ("P1 ", [" P1\0"], ""),
-        ("P1", None, "study_unknown"),
-        ("P1", ["P2"], "patient_mismatch"),
-        ("P1", ["p1"], "patient_mismatch"),
-        ("P1", ["P1", "P2"], "patient_ambiguous"),
-        ("P1", [""], "patient_untold"),
-        ("P1", ["P1", ""], "patient_untold"),
-        ("", ["P1"], "patient_untold"),
-        ("", [""], "patient_untold"),
-        ("P1", [], "patient_untold"),
+        (("P1", ""), [("P1", "")], ""),
+        (("P1 ", ""), [(" P1\0", "")], ""),
+        (("P1", ""), None, "study_unknown"),
+        (("P1", ""), [("P2", "")], "patient_mismatch"),
+        (("P1", ""), [("p1", "")], "patient_mismatch"),
+        (("P1", ""), [("P1", ""), ("P2", "")], "patient_ambiguous"),
+        (("P1", ""), [("", "")], "patient_untold"),
+        (("P1", ""), [("P1", ""), ("", "")], "patient_untold"),
+        (("", ""), [("P1", "")], "patient_untold"),
+        (("", ""), [("", "")], "patient_untold"),
+        (("P1", ""), [], "patient_untold"),
+        (("P1", "A"), [("P1", "A")], ""),
+        (("P1", " A "), [("P1", "A\0")], ""),
+        (("P1", "A"), [("P1", "B")], "patient_mismatch"),
+        (("P1", "A"), [("P1", "")], ""),
+        (("P1", ""), [("P1", "B")], ""),
+        (("P1", "A"), [("P1", "A"), ("P1", "")], ""),
+        (("P1", "A"), [("P1", "A"), ("P1", "B")], "patient_ambiguous"),
+        (("P1", ""), [("P1", "A"), ("P1", "B")], "patient_ambiguous"),
+        (("P1", "A"), [("P2", "A")], "patient_mismatch"),
+        (("", "A"), [("", "A")], "patient_untold"),
     ],
 )
 def test_an_object_goes_only_where_patient_and_study_are_its_own(
-    own: str, in_archive: list[str] | None, refusal: str
+    own: tuple[str, str], in_archive: list[tuple[str, str]] | None, refusal: str
 ) -> None:
     assert identity_refusal(own, in_archive) == refusal
+
+
+# --- studies that come later ---
+
+PATIENT = replace(POLICY, study_patience_s=1000.0)
+UNKNOWN = Happening(Event.NO_STUDY, "study_unknown")
+
+
+def test_an_object_waits_for_its_study_asking_less_and_less_often_and_then_is_dead() -> None:
+    standing, now_s, asked_s = Standing(), 5000.0, []
+    while standing.state in OPEN:
+        asked_s.append(now_s - 5000.0)
+        standing = after(standing, UNKNOWN, PATIENT, now_s, "")
+        if standing.state in OPEN:
+            assert standing.reason == "study_awaited"
+            assert awaited_until_s(standing, PATIENT) == 6000.0
+        now_s = standing.due_s
+    assert (standing.state, standing.reason, standing.settled_s) == (State.DEAD, "study_unknown", 6000.0)
+    assert asked_s[:6] == [0.0, 2.0, 4.0, 8.0, 16.0, 32.0]
+    assert asked_s[-1] == 1000.0
+    assert max(late - early for early, late in pairwise(asked_s)) == POLICY.longest_pause_s
+    assert awaited_until_s(standing, PATIENT) is None
+
+
+def test_waiting_for_a_study_costs_no_attempt_and_nothing_is_thought_to_have_gone_out() -> None:
+    standing = after(Standing(attempts=2, refusals=1), UNKNOWN, PATIENT, 0.0, "")
+    assert (standing.attempts, standing.refusals, standing.maybe_there) == (2, 1, False)
+
+
+def test_without_patience_an_unknown_study_is_a_dead_letter_at_once() -> None:
+    standing = after(Standing(), UNKNOWN, replace(POLICY, study_patience_s=0.0), 7.0, "")
+    assert (standing.state, standing.reason) == (State.DEAD, "study_unknown")
+
+
+def test_when_the_study_has_come_the_waiting_is_forgotten() -> None:
+    standing = after(after(Standing(), UNKNOWN, PATIENT, 0.0, ""), Happening(Event.STORED), PATIENT, 2.0, "")
+    assert (standing.state, standing.reason, standing.awaited_since_s) == (State.SENT, "", None)
+
+
+def test_a_clock_that_was_set_back_makes_nobody_wait_longer() -> None:
+    standing = after(Standing(), UNKNOWN, PATIENT, 1e9, "")
+    standing = after(standing, UNKNOWN, PATIENT, 500.0, "")
+    assert awaited_until_s(standing, PATIENT) == 1500.0
 
 
 @pytest.mark.parametrize("reason", sorted(schemas.load("delivery")["reason"]))
@@ -190,7 +251,17 @@ def test_states_are_open_delivered_or_dead() -> None:
     assert {state for state in State if state.is_delivered} == DELIVERED
 
 
-@pytest.mark.parametrize("values", [{"attempts": 0}, {"refusals": 0}, {"first_pause_s": -1.0}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"attempts": 0},
+        {"refusals": 0},
+        {"first_pause_s": -1.0},
+        {"study_patience_s": -1.0},
+        {"study_patience_s": float("nan")},
+        {"longest_pause_s": float("inf")},
+    ],
+)
 def test_a_policy_that_cannot_work_is_refused(values: dict[str, float]) -> None:
     with pytest.raises(ConfigError):
         Policy(**values)  # type: ignore[arg-type]

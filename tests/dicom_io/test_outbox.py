@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import schemas
 from deeplesion_miner.errors import ConfigError
 from dicom_io.delivery_rules import Event, Happening, Policy, State
 from dicom_io.emit import EmittedObject
@@ -125,6 +126,25 @@ def test_what_is_no_outbox_or_one_of_another_version_is_refused_in_words(tmp_pat
     (tmp_path / "no" / "outbox.sqlite").write_bytes(b"something else" * 100)
     with pytest.raises(ConfigError, match="not an outbox"):
         Outbox.open(tmp_path / "no")
+
+
+def test_an_older_outbox_is_brought_up_to_date_with_everything_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    with Outbox.open(folder) as outbox:
+        outbox.put([an_object(1)], PACS)
+    path = folder / "outbox.sqlite"
+    with closing(sqlite3.connect(path)) as database:
+        for column in ("issuer_of_patient_id", "awaited_since_s"):
+            database.execute(f"ALTER TABLE object DROP COLUMN {column}")
+        database.execute("PRAGMA user_version = 1")
+    with Outbox.open(folder) as opened:
+        (parcel,) = claimed(opened)
+        assert opened.content(parcel) == an_object(1).encoded
+        assert (parcel.issuer_of_patient_id, parcel.standing.awaited_since_s) == ("", None)
+    with closing(sqlite3.connect(path)) as database, closing(sqlite3.connect(":memory:")) as newest:
+        newest.executescript(schemas.text("outbox.sql"))
+        columns = "SELECT name, type, \"notnull\" FROM pragma_table_info('object') ORDER BY name"
+        assert database.execute(columns).fetchall() == newest.execute(columns).fetchall()
 
 
 # --- working on it ---

@@ -88,6 +88,8 @@ class Plan:
     """Value of [send] compare."""
     idle_s: float = 8.0
     report_within_s: float = 20.0
+    study_patience_h: float = 0.001
+    """So long a study that never comes is waited for."""
     most_s: float = 7200.0
 
 
@@ -237,6 +239,7 @@ class Bench:
             "compare": self.plan.compare,
             "idle_s": self.plan.idle_s,
             "report_within_s": self.plan.report_within_s,
+            "study_patience_h": self.plan.study_patience_h,
         }
         for name, value in settings.items():
             words += ["--set", f"send.{name}={value}"]
