@@ -13,7 +13,6 @@ from pydicom.filewriter import dcmwrite
 
 from deeplesion_miner.results import Result
 from dicom_io.attributes import text
-from dicom_io.emit.finite import all_finite, not_finite
 from dicom_io.emit.source import SourceImages
 from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
