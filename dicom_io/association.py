@@ -124,6 +124,11 @@ def drop(association: Association) -> None:
         association.abort()
 
 
+def cut(association: Association) -> None:
+    """Called from another thread: who waits for an answer on the association is told that there is none."""
+    association.dimse.msg_queue.put((None, None))
+
+
 def _limit_sending(event: Any, idle_s: float) -> None:
     """A peer that stops reading would hold the sending thread, and with it an abort, for ever."""
     seconds = struct.pack("@ll", int(idle_s), int(idle_s % 1 * 1_000_000))

@@ -119,6 +119,12 @@ class Link:
             associations.release(self._association)
         self._association = None
 
+    def cut(self) -> None:
+        """Called from another thread: the operation that waits for an answer fails now, as if the peer were silent."""
+        association = self._association
+        if association is not None:
+            associations.cut(association)
+
     def _retrieved(self, operation: str, send: Callable[[Association], Any]) -> Final:
         last = Dataset()
         self._disk_failure = None

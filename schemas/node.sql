@@ -1,6 +1,7 @@
 -- The node's journal: what arrived, which studies are whole, what was asked of models and what came of it.
--- Read by dicom_io/node/journal_file.py, which sets `PRAGMA user_version` to its SCHEMA_VERSION; a change here is a
--- new version. It identifies patients (UIDs, AE titles): trusted side only. Times are Unix seconds.
+-- Read by dicom_io/node/journal_file.py, which states its version; a change here is a new version, to which
+-- `node_N.sql` brings older journals. It identifies patients (UIDs, AE titles): trusted side only. Times are Unix
+-- seconds.
 
 -- One row a study that peers sent.
 CREATE TABLE study (
@@ -15,6 +16,7 @@ CREATE TABLE study (
   is_freed           INTEGER NOT NULL DEFAULT 0  -- 1: its objects were removed after their time
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX study_by_state ON study (state, look_at_s);
+CREATE INDEX study_freed ON study (last_arrival_s) WHERE is_freed = 1;
 
 -- One row a series, by what its first object says: what rules choose by.
 CREATE TABLE series (
@@ -51,6 +53,7 @@ CREATE TABLE job (
   due_s              REAL NOT NULL,
   made_s             REAL NOT NULL,   -- when it was queued: date and time of its results
   results            INTEGER NOT NULL,
+  ended_s            REAL,            -- done or failed since, NULL before
   UNIQUE (study_instance_uid, rule, digest)
 ) STRICT;
 CREATE INDEX job_by_state ON job (state, due_s);
@@ -64,7 +67,7 @@ CREATE TABLE result (
   transfer_syntax_uid TEXT NOT NULL,
   keys                TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX result_by_study ON result (study_instance_uid);
+CREATE INDEX result_by_study ON result (study_instance_uid, series_instance_uid);
 
 -- One row a storage commitment request that a peer made; it stays until its report was taken or given up.
 CREATE TABLE commitment (
@@ -75,6 +78,7 @@ CREATE TABLE commitment (
   attempts        INTEGER NOT NULL,
   reason          TEXT NOT NULL,
   due_s           REAL NOT NULL,
+  ended_s         REAL,               -- reported or failed since, NULL before
   PRIMARY KEY (transaction_uid, peer)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX commitment_by_state ON commitment (state, due_s);

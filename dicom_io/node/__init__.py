@@ -6,9 +6,20 @@ success, each step is in the journal, and a restart goes on where the last run s
 
 from __future__ import annotations
 
-from dicom_io.node.jobs import JobFailed, JobRequest, Runner
+from dicom_io.node.failures import JobFailed, Problem
+from dicom_io.node.jobs import JobRequest, Runner
 from dicom_io.node.limits import NodeLimits
 from dicom_io.node.rules import NodeRules, read_rules
 from dicom_io.node.server import Node, NodeSettings
 
-__all__ = ["JobFailed", "JobRequest", "Node", "NodeLimits", "NodeRules", "NodeSettings", "Runner", "read_rules"]
+__all__ = [
+    "JobFailed",
+    "JobRequest",
+    "Node",
+    "NodeLimits",
+    "NodeRules",
+    "NodeSettings",
+    "Problem",
+    "Runner",
+    "read_rules",
+]

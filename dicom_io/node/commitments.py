@@ -49,6 +49,7 @@ _GRACE_S = 1.0
 """Between a request and a report over another association: some peers open their door after they have released."""
 _LOOK_S = 0.25
 _TROUBLE_S = 5.0
+_CUT_EVERY_S = 0.1
 _MOST_OPEN = 64
 """Associations that are remembered for reports."""
 
@@ -72,18 +73,28 @@ class Commitments:
         self._tls, self._log, self._metrics = tls, log, metrics
         self._lock = threading.Lock()
         self._asked_on: dict[tuple[str, str], Any] = {}
+        self._telling: Any = None
+        """The association over which a report goes out just now."""
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._report_what_is_due, name="commitments")
+        # A daemon: a peer that does not answer must not keep the node from stopping.
+        self._thread = threading.Thread(target=self._report_what_is_due, name="commitments", daemon=True)
 
     def start(self) -> None:
         """Begins to report."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Reports no more; what is open is reported after a restart."""
+    def stop(self, within_s: float) -> bool:
+        """Reports no more; what is open is reported after a restart. True where that was in time."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        until_s = time.monotonic() + within_s
+        while True:
+            with self._lock:
+                if self._telling is not None:
+                    associations.cut(self._telling)
+            if self._thread.is_alive():
+                self._thread.join(_CUT_EVERY_S)
+            if not self._thread.is_alive() or time.monotonic() > until_s:
+                return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:
@@ -114,17 +125,17 @@ class Commitments:
         if not transaction or not asked:
             return INVALID_ARGUMENT
         own_association = bool(self._report_to(peer))
+        with self._lock:  # before the request is in the journal, since it is reported as soon as it is there
+            while len(self._asked_on) >= _MOST_OPEN:
+                del self._asked_on[next(iter(self._asked_on))]
+            self._asked_on[peer, transaction] = event.assoc
         try:
             self._journal.record_commitment_request(
                 peer, transaction, asked, time.time() + (_GRACE_S if own_association else 0.0)
             )
         except JournalError as error:
-            self._log.error("journal", why=str(error))
+            self._log.error("journal", error)
             return PROCESSING_FAILURE
-        with self._lock:
-            while len(self._asked_on) >= _MOST_OPEN:
-                del self._asked_on[next(iter(self._asked_on))]
-            self._asked_on[peer, transaction] = event.assoc
         self._log.info("commitment_asked", peer=peer, transaction=self._log.name(transaction), objects=len(asked))
         return SUCCESS
 
@@ -136,7 +147,7 @@ class Commitments:
                         return
                     self.report(request)
             except JournalError as error:
-                self._log.error("journal", why=str(error))
+                self._log.error("journal", error)
                 self._stopping.wait(_TROUBLE_S)
 
     def report(self, request: CommitmentRequest) -> None:
@@ -147,12 +158,15 @@ class Commitments:
         try:
             self._send(request, asked_on)
         except ArchiveError as error:
+            if self._stopping.is_set():
+                return  # it was cut off, and is reported after a restart
             again = error.temporary and request.attempts + 1 < ATTEMPTS
             pause_s = min(_FIRST_PAUSE_S * 2**request.attempts, _LONGEST_PAUSE_S)
-            self._journal.commitment_failed(request, str(error), time.time() + pause_s if again else None)
-            self._log.warning("report_not_taken", peer=request.peer, transaction=name, again=again, why=str(error))
+            now_s = time.time()
+            self._journal.commitment_failed(request, str(error), now_s + pause_s if again else None, now_s=now_s)
+            self._log.warning("report_not_taken", error, peer=request.peer, transaction=name, again=again)
             return
-        self._journal.commitment_reported(request)
+        self._journal.commitment_reported(request, now_s=time.time())
         self._log.info("report_taken", peer=request.peer, transaction=name)
 
     def _send(self, request: CommitmentRequest, asked_on: Any) -> None:
@@ -162,7 +176,7 @@ class Commitments:
             if asked_on is None or not asked_on.is_established:
                 text = "the association of the request has ended, and the rule of the peer has no report_to"
                 raise ArchiveError(text, peer=request.peer, operation="N-EVENT-REPORT", temporary=False)
-            _tell(asked_on, information, event_type, request.peer)
+            self._tell(asked_on, information, event_type, request.peer)
             return
         association = associations.associate(
             Address.parse(place),
@@ -173,10 +187,21 @@ class Commitments:
             roles=SCP_ROLE,
         )
         try:
-            _tell(association, information, event_type, place)
+            self._tell(association, information, event_type, place)
         finally:
             with suppress(RuntimeError):
                 associations.release(association)
+
+    def _tell(self, association: Association, information: Dataset, event_type: int, peer: str) -> None:
+        with self._lock:
+            if self._stopping.is_set():
+                raise ArchiveError("the node stops", peer=peer, operation="N-EVENT-REPORT", temporary=True)
+            self._telling = association
+        try:
+            _tell(association, information, event_type, peer)
+        finally:
+            with self._lock:
+                self._telling = None
 
     def _report_of(self, request: CommitmentRequest) -> tuple[Dataset, int]:
         """The event information and its type (PS3.4 table J.3-2)."""

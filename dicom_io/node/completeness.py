@@ -35,6 +35,9 @@ class Listing(Protocol):
     def close(self) -> None:
         """Ends the association."""
 
+    def cut(self) -> None:
+        """Called from another thread: who waits for an answer is told that there is none."""
+
 
 class ArchiveListing:
     """What an archive lists, by C-FIND over one association."""
@@ -55,6 +58,10 @@ class ArchiveListing:
         """Releases the association."""
         self._link.close()
 
+    def cut(self) -> None:
+        """Called from another thread: who waits for an answer is told that there is none."""
+        self._link.cut()
+
 
 @dataclass(frozen=True)
 class Look:
@@ -65,6 +72,8 @@ class Look:
     """What is missing, or why that could not be told; '' for a whole study."""
     missing: int = 0
     """Objects that the archive lists and that are not here; 0 where that is not known."""
+    error: ArchiveError | None = None
+    """What kept the archive from being asked."""
 
 
 def wanted_modalities(rules: Sequence[SeriesRule]) -> frozenset[str]:
@@ -109,6 +118,6 @@ def look_at(
     try:
         return look(study_instance_uid, here, archive, wanted_modalities(rules.of_peer(source)))
     except ArchiveError as error:
-        return Look(False, str(error))
+        return Look(False, str(error), error=error)
     finally:
         archive.close()

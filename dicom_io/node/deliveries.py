@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 from deeplesion_miner.errors import ArchiveError, MinerError
@@ -35,9 +36,10 @@ class Deliveries:
     def stop(self, within_s: float) -> bool:
         """Ends after the batches that are under way; True where that was in time."""
         self._stopping.set()
+        until_s = time.monotonic() + within_s
         for thread in self._threads:
             if thread.ident is not None:
-                thread.join(within_s)
+                thread.join(max(until_s - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in self._threads)
 
     @property
@@ -52,8 +54,10 @@ class Deliveries:
                 self._work(destination)
                 pause_s = _FIRST_PAUSE_S
             except (MinerError, OSError) as error:
+                if self._stopping.is_set():
+                    return  # the outbox is closed, and what it holds is delivered after a restart
                 level = self._log.info if isinstance(error, ArchiveError) and error.temporary else self._log.error
-                level("not_delivered", destination=destination, again_in_s=pause_s, why=str(error))
+                level("not_delivered", error, destination=destination, again_in_s=pause_s)
                 self._stopping.wait(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 

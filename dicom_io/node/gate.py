@@ -126,7 +126,7 @@ class Gate:
                 return
             except OSError as error:  # descriptors are used up, or the peer has gone already
                 self._metrics.count("connections_total", outcome="not_accepted")
-                self._log.warning("not_accepted", why=error.strerror or str(error))
+                self._log.warning("not_accepted", why=error.strerror or type(error).__name__)
                 time.sleep(_TICK_S)
                 return
             host = remote[0]
@@ -167,7 +167,7 @@ class Gate:
             self._selector.modify(waiting.connection, selectors.EVENT_WRITE, waiting)
         except ssl.SSLError as error:
             self._metrics.count("connections_total", outcome="tls_failed")
-            self._log.warning("tls_failed", host=waiting.remote[0], why=error.reason or str(error))
+            self._log.warning("tls_failed", host=waiting.remote[0], why=error.reason or type(error).__name__)
             self._drop(waiting)
         except OSError:
             self._drop(waiting)
@@ -222,7 +222,7 @@ class Gate:
             self._enter(waiting.connection, waiting.remote, bytes(waiting.read), decision)
         except (OSError, RuntimeError) as error:  # the peer has gone, or no thread can be started
             self._admission.leave(decision)
-            self._log.warning("not_served", host=waiting.remote[0], why=str(error))
+            self._log.warning("not_served", error, host=waiting.remote[0])
             waiting.connection.close()
 
     def _answer(self, waiting: _Waiting, pdu: bytes, word: str) -> None:

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
-from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.errors import ConfigError, MinerError
 from dicom_io.node.metrics import Metrics
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -35,7 +35,7 @@ class HealthServer:
             }
 
         try:
-            self._server = ThreadingHTTPServer((host, port), Handler)
+            self._server = _Server((host, port), Handler)
         except OSError as error:
             text = f"health page: cannot listen on {host}:{port}: {error.strerror or error}; name another --health-port"
             raise ConfigError(text) from error
@@ -55,6 +55,11 @@ class HealthServer:
         self._server.server_close()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: who asks may hang up in the middle, and stderr is the node's log."""
+
+
 def _page(problems: Mapping[str, str]) -> tuple[HTTPStatus, str, str]:
     status = HTTPStatus.SERVICE_UNAVAILABLE if problems else HTTPStatus.OK
     body = {"status": "not well" if problems else "ok", "problems": dict(problems)}
@@ -72,7 +77,10 @@ class _Handler(BaseHTTPRequestHandler):
         if page is None:
             self.send_error(HTTPStatus.NOT_FOUND)
             return
-        status, kind, body = page()
+        try:
+            status, kind, body = page()
+        except (MinerError, OSError) as error:  # a journal that cannot be read, or is closed just now
+            status, kind, body = _page({"node": f"cannot tell: {type(error).__name__}"})
         encoded = body.encode()
         self.send_response(status)
         self.send_header("Content-Type", kind)

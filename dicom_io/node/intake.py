@@ -71,7 +71,7 @@ class Intake:
             comment = ""
         except Refused as refused:
             status, comment = refused.status, refused.comment
-            self._log.warning("object_refused", peer=peer, status=f"{status:04X}", why=comment)
+            self._log.warning("object_refused", refused.__cause__, peer=peer, status=f"{status:04X}", why=comment)
         self._metrics.count("objects_total", peer=peer, status=f"{status:04X}")
         if status == SUCCESS:
             return SUCCESS
@@ -114,9 +114,9 @@ class Intake:
                     raise Refused(OUT_OF_RESOURCES, "the older copy of it is being removed")
                 self._journal.record_arrival(arrival, self._quiet_s(arrival.source), time.time())
         except OSError as error:
-            raise Refused(OUT_OF_RESOURCES, error.strerror or str(error)) from error
+            raise Refused(OUT_OF_RESOURCES, error.strerror or "the disk failed") from error
         except JournalError as error:
-            self._log.error("journal", why=str(error))
+            self._log.error("journal", error)
             raise Refused(OUT_OF_RESOURCES, "the journal cannot be written") from error
         self._metrics.count("object_bytes_total", by=incoming.size_bytes)
         self._log.debug("object_stored", peer=arrival.source, object=self._log.name(incoming.uid), outcome=outcome)
@@ -125,14 +125,14 @@ class Intake:
         """What the object says of itself; it must be what the request said."""
         incoming.flush()
         if incoming.failure is not None:
-            raise Refused(OUT_OF_RESOURCES, incoming.failure.strerror or str(incoming.failure))
+            raise Refused(OUT_OF_RESOURCES, incoming.failure.strerror or "the disk failed") from incoming.failure
         with quiet():
             try:
                 header = dcmread(incoming.path, stop_before_pixels=True, specific_tags=_TAGS)
                 facts = {keyword: text(header, keyword) for keyword in _TAGS}
                 thickness_mm = number(header, "SliceThickness")
             except DECODING_ERRORS as error:
-                raise Refused(NOT_READABLE, f"cannot be read: {error}") from error
+                raise Refused(NOT_READABLE, "cannot be read") from error
         if normal_uid(facts["SOPInstanceUID"]) != incoming.uid or not incoming.uid:
             raise Refused(NOT_WHAT_IT_SAYS, "SOP Instance UID of request and data set differ")
         if normal_uid(facts["SOPClassUID"]) != normal_uid(sop_class_uid):

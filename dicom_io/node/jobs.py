@@ -17,6 +17,7 @@ from pathlib import Path
 
 from deeplesion_miner.errors import MinerError
 from dicom_io.emit import Emission, LeftOut
+from dicom_io.node.failures import JobFailed, Problem
 from dicom_io.node.journal import Journal, JournalError
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
@@ -25,6 +26,7 @@ from dicom_io.node.records import Job
 from dicom_io.node.rules import NodeRules, SeriesRule
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_file import OutboxNotWorking
+from dicom_io.outbox_reports import reports_of
 from dicom_io.store import ObjectStore
 
 ATTEMPTS = 5
@@ -43,14 +45,8 @@ class JobRequest:
     """Files of the chosen series, by Series Instance UID."""
     made_at: datetime
     """Date and time of the results: the same however often the job runs."""
-
-
-class JobFailed(MinerError):
-    """A job cannot be done; `temporary` where it may succeed later."""
-
-    def __init__(self, text: str, *, temporary: bool) -> None:
-        super().__init__(text)
-        self.temporary = temporary
+    earlier: tuple[Path, ...] = ()
+    """Files of the reports that the rule's destination has got for the study, or will get."""
 
 
 Runner = Callable[[JobRequest], Emission]
@@ -92,9 +88,13 @@ class Jobs:
         for thread in self._threads:
             thread.start()
 
+    def claim_no_more(self) -> None:
+        """What runs goes on."""
+        self._stopping.set()
+
     def stop(self, within_s: float) -> bool:
         """Claims no more; True where all running ones ended in time. The others run again after a restart."""
-        self._stopping.set()
+        self.claim_no_more()
         until_s = time.monotonic() + within_s
         for thread in self._threads:
             if thread.ident is not None:
@@ -116,7 +116,7 @@ class Jobs:
                 else:
                     self.run_one(job)
             except JournalError as error:
-                self._log.error("journal", why=str(error))
+                self._log.error("journal", error)
                 self._give_back(job)
 
     def _give_back(self, job: Job | None) -> None:
@@ -124,7 +124,8 @@ class Jobs:
         while not self._stopping.wait(_TROUBLE_S):
             try:
                 if job is not None:
-                    self._journal.job_failed(job, "the journal could not be written", time.time())
+                    now_s = time.time()
+                    self._journal.job_failed(job, "the journal could not be written", now_s, now_s=now_s)
             except JournalError:
                 continue
             return
@@ -143,24 +144,32 @@ class Jobs:
                 return
             again = temporary and job.attempts < ATTEMPTS
             pause_s = min(_FIRST_PAUSE_S * 2 ** (job.attempts - 1), _LONGEST_PAUSE_S)
-            self._journal.job_failed(job, str(error), time.time() + pause_s if again else None)
-            self._log.warning("job_failed", study=name, rule=job.rule, again=again, why=str(error))
+            now_s = time.time()
+            self._journal.job_failed(job, str(error), now_s + pause_s if again else None, now_s=now_s)
+            self._log.warning("job_failed", error, study=name, rule=job.rule, job=job.number, again=again)
             return
         seconds = time.monotonic() - started_s
         left_out = _left_out_text(emission.left_out)
-        self._journal.job_done(job, len(emission.objects), left_out)
+        self._journal.job_done(job, len(emission.objects), left_out, now_s=time.time())
         self._metrics.count("job_seconds_total", by=seconds)
         for one in emission.objects:
             self._metrics.count("results_total", kind=one.kind)
         made = len(emission.objects)
         self._log.info(
-            "job_done", study=name, rule=job.rule, results=made, left_out=left_out, seconds=round(seconds, 3)
+            "job_done",
+            study=name,
+            rule=job.rule,
+            results=made,
+            left_out=left_out,
+            corrects=len(emission.corrects),
+            seconds=round(seconds, 3),
         )
 
     def _made(self, job: Job) -> Emission:
         rule = self._rules.rule(job.rule)
         if rule is None:
-            raise JobFailed(f"the rule {job.rule} is no longer in the rule file", temporary=False)
+            text = f"the rule {job.rule} is no longer in the rule file"
+            raise JobFailed(text, temporary=False, problem=Problem.NO_RULE)
         chosen = set(job.series_instance_uids)
         paths: dict[str, tuple[Path, ...]] = {}
         for series in self._journal.series_of(job.study_instance_uid):
@@ -168,12 +177,18 @@ class Jobs:
                 here = (self._store.path(uid) for uid in series.sop_instance_uids)
                 paths[series.series_instance_uid] = tuple(path for path in here if path is not None)
         if not any(paths.values()):
-            raise JobFailed("its images are no longer here", temporary=False)
+            raise JobFailed("its images are no longer here", temporary=False, problem=Problem.NO_IMAGES)
         made_at = datetime.fromtimestamp(int(job.made_s), UTC).astimezone()
-        emission = self._runner(JobRequest(job.study_instance_uid, rule, paths, made_at))
+        earlier = self._earlier(rule.destination, job.study_instance_uid)
+        emission = self._runner(JobRequest(job.study_instance_uid, rule, paths, made_at, earlier))
         self._own_results.keep(emission.objects)
         self._outbox.put(emission.objects, rule.destination, time.time())
         return emission
+
+    def _earlier(self, destination: str, study_instance_uid: str) -> tuple[Path, ...]:
+        """Reports for this destination, of which our own results keep the files for good."""
+        queued = reports_of(self._outbox, destination, study_instance_uid)
+        return tuple(self._own_results.path(uid) or path for uid, path in sorted(queued.items()))
 
 
 def _left_out_text(left_out: Sequence[LeftOut]) -> str:

@@ -6,69 +6,26 @@ instant loses nothing that a peer was told.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import secrets
-import sqlite3
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
-import schemas
-from deeplesion_miner.errors import ConfigError, LedgerInUse, MinerError
+from dicom_io.node.journal_file import JournalError, JournalFile
 from dicom_io.node.records import Arrival, CommitmentRequest, Job, ReceivedSeries, ReceivedStudy, StoredResult
 
-FILE_NAME = "node.sqlite"
-SCHEMA_VERSION = 1
-_KEY_BYTES = 32
+__all__ = ["Journal", "JournalError"]
+
+PAGE = 200
+"""Results that are read at a time: whoever asks for all of them costs no more memory than that."""
 
 
-class JournalError(MinerError):
-    """The journal cannot be written: full or broken disk."""
-
-
-class Journal:
+class Journal(JournalFile):
     """The journal of a folder, shared by threads; LedgerInUse where another process has it."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.path = folder / FILE_NAME
-        self._lock = threading.RLock()
-        self._held = _hold(self.path)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-        self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, timeout=30.0)
-        try:
-            self._prepare()
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Closes the file and lets another process have it."""
-        with self._lock:
-            self._database.close()
-            os.close(self._held)
-
-    def log_key(self) -> bytes:
-        """The key of the log's short names, made at the first call."""
-        with self._transaction() as database:
-            database.execute("INSERT OR IGNORE INTO bound VALUES ('log key', ?)", (secrets.token_bytes(_KEY_BYTES),))
-            return bytes(database.execute("SELECT value FROM bound WHERE name = 'log key'").fetchone()[0])
-
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
-        """No other thread reads or changes the journal within the block: what it says of a file stays true."""
-        with self._lock:
-            yield
 
     # --- arrivals ------------------------------------------------------------------------------------------
 
     def record_arrival(self, one: Arrival, quiet_s: float, now_s: float) -> bool:
         """An object is in the store; its study is looked at `quiet_s` after its last object. False: known before."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             known = database.execute("SELECT 1 FROM object WHERE sop_instance_uid = ?", (one.sop_instance_uid,))
             if known.fetchone():
                 return False
@@ -91,7 +48,7 @@ class Journal:
 
     def has_object(self, sop_instance_uid: str, sop_class_uid: str) -> bool | None:
         """True where the object was answered with success, None where it was of another class."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT sop_class_uid FROM object WHERE sop_instance_uid = ?1"
             " UNION ALL SELECT sop_class_uid FROM result WHERE sop_instance_uid = ?1",
             sop_instance_uid,
@@ -102,15 +59,15 @@ class Journal:
 
     def is_received(self, sop_instance_uid: str) -> bool:
         """Whether the object of a peer was answered with success; False where its study has been freed since."""
-        return bool(self._rows("SELECT 1 FROM object WHERE sop_instance_uid = ?", sop_instance_uid))
+        return bool(self.rows("SELECT 1 FROM object WHERE sop_instance_uid = ?", sop_instance_uid))
 
     def object_uids(self) -> frozenset[str]:
         """Of every object that was answered with success."""
-        return frozenset(uid for (uid,) in self._rows("SELECT sop_instance_uid FROM object"))
+        return frozenset(uid for (uid,) in self.rows("SELECT sop_instance_uid FROM object"))
 
     def open_studies(self, besides: str = "") -> int:
         """Studies that are received, and those with jobs that are not done, without one of them."""
-        (row,) = self._rows(
+        (row,) = self.rows(
             "SELECT count(*) FROM (SELECT study_instance_uid FROM study WHERE state = 'receiving'"
             " UNION SELECT study_instance_uid FROM job WHERE state IN ('queued', 'running'))"
             " WHERE study_instance_uid <> ?",
@@ -122,7 +79,7 @@ class Journal:
 
     def studies_to_look_at(self, now_s: float, most: int = 32) -> list[ReceivedStudy]:
         """Studies whose time has come, the longest waiting first."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT study_instance_uid, source, looks, first_arrival_s, last_arrival_s FROM study"
             " WHERE state = 'receiving' AND look_at_s <= ? ORDER BY look_at_s LIMIT ?",
             now_s,
@@ -133,13 +90,13 @@ class Journal:
     def series_of(self, study_instance_uid: str) -> tuple[ReceivedSeries, ...]:
         """The series of a study with their objects, by UID."""
         objects: dict[str, list[str]] = {}
-        for series, uid in self._rows(
+        for series, uid in self.rows(
             "SELECT series_instance_uid, sop_instance_uid FROM object WHERE study_instance_uid = ?"
             " ORDER BY sop_instance_uid",
             study_instance_uid,
         ):
             objects.setdefault(series, []).append(uid)
-        rows = self._rows(
+        rows = self.rows(
             "SELECT series_instance_uid, modality, description, body_part, slice_thickness_mm FROM series"
             " WHERE study_instance_uid = ? ORDER BY series_instance_uid",
             study_instance_uid,
@@ -151,7 +108,7 @@ class Journal:
 
     def look_again(self, study: ReceivedStudy, reason: str, at_s: float) -> None:
         """The study is not whole yet; nothing where something arrived since it was looked at."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute(
                 "UPDATE study SET looks = looks + 1, reason = ?, look_at_s = ?"
                 " WHERE study_instance_uid = ? AND last_arrival_s = ?",
@@ -170,7 +127,7 @@ class Journal:
 
         None where something arrived since it was looked at: it is looked at again then.
         """
-        with self._transaction() as database:
+        with self.transaction() as database:
             changed = database.execute(
                 "UPDATE study SET state = ?, reason = ?, looks = looks + 1"
                 " WHERE study_instance_uid = ? AND last_arrival_s = ? AND state = 'receiving'",
@@ -189,11 +146,11 @@ class Journal:
 
     def studies_by_state(self) -> dict[str, int]:
         """How many studies there are in each state."""
-        return dict(self._rows("SELECT state, count(*) FROM study GROUP BY state"))
+        return dict(self.rows("SELECT state, count(*) FROM study GROUP BY state"))
 
     def to_free(self, before_s: float, most: int = 8) -> list[tuple[str, tuple[str, ...]]]:
         """Studies without open jobs whose last object came before a time, with their objects' UIDs."""
-        studies = self._rows(
+        studies = self.rows(
             "SELECT study_instance_uid FROM study WHERE is_freed = 0 AND state <> 'receiving' AND last_arrival_s < ?"
             " AND study_instance_uid NOT IN (SELECT study_instance_uid FROM job WHERE state IN ('queued', 'running'))"
             " LIMIT ?",
@@ -201,14 +158,14 @@ class Journal:
             most,
         )
         return [
-            (uid, tuple(one for (one,) in self._rows(
+            (uid, tuple(one for (one,) in self.rows(
                 "SELECT sop_instance_uid FROM object WHERE study_instance_uid = ?", uid)))
             for (uid,) in studies
         ]  # fmt: skip
 
     def freed(self, study_instance_uid: str) -> None:
         """The objects of a study are no longer here, nor answered for."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute("DELETE FROM object WHERE study_instance_uid = ?", (study_instance_uid,))
             database.execute("UPDATE study SET is_freed = 1 WHERE study_instance_uid = ?", (study_instance_uid,))
 
@@ -216,7 +173,7 @@ class Journal:
 
     def claim_job(self, now_s: float) -> Job | None:
         """The job that has waited longest, running from now on and one attempt older; None where none is due."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             row = database.execute(
                 "SELECT number, study_instance_uid, rule, series, attempts + 1, made_s FROM job"
                 " WHERE state = 'queued' AND due_s <= ? ORDER BY due_s, number LIMIT 1",
@@ -228,50 +185,53 @@ class Journal:
         number, study, rule, series, attempts, made_s = row
         return Job(number, study, rule, tuple(json.loads(series)), attempts, made_s)
 
-    def job_done(self, job: Job, results: int, left_out: str = "") -> None:
+    def job_done(self, job: Job, results: int, left_out: str = "", *, now_s: float) -> None:
         """A job has made so many objects, which are where they belong; and what they do not hold, with the reason."""
-        self._set_job(job, "done", left_out, 0.0, results)
+        self._set_job(job, "done", left_out, 0.0, results, now_s)
 
-    def job_failed(self, job: Job, reason: str, again_at_s: float | None) -> None:
+    def job_failed(self, job: Job, reason: str, again_at_s: float | None, *, now_s: float) -> None:
         """A job did not succeed; it is tried again then, or never."""
-        self._set_job(job, "failed" if again_at_s is None else "queued", reason, again_at_s or 0.0, 0)
+        if again_at_s is None:
+            self._set_job(job, "failed", reason, 0.0, 0, now_s)
+        else:
+            self._set_job(job, "queued", reason, again_at_s, 0, None)
 
     def job_interrupted(self, job: Job) -> None:
         """A stop ended the job: it is queued again, and the attempt does not count."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute(
                 "UPDATE job SET state = 'queued', attempts = attempts - 1, due_s = 0 WHERE number = ?", (job.number,)
             )
 
     def requeue_interrupted(self) -> int:
         """Jobs that ran when the last process ended are queued again; to be called before any is claimed."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             return database.execute("UPDATE job SET state = 'queued' WHERE state = 'running'").rowcount
 
     def jobs_by_state(self) -> dict[str, int]:
         """How many jobs there are in each state."""
-        return dict(self._rows("SELECT state, count(*) FROM job GROUP BY state"))
+        return dict(self.rows("SELECT state, count(*) FROM job GROUP BY state"))
 
     def failures(self, most: int = 20) -> list[tuple[str, str, int, str]]:
         """Study, rule, attempts and reason of failed jobs, the newest first."""
-        return self._rows(
+        return self.rows(
             "SELECT study_instance_uid, rule, attempts, reason FROM job WHERE state = 'failed' ORDER BY number DESC"
             " LIMIT ?",
             most,
         )
 
-    def _set_job(self, job: Job, state: str, reason: str, due_s: float, results: int) -> None:
-        with self._transaction() as database:
+    def _set_job(self, job: Job, state: str, reason: str, due_s: float, results: int, ended_s: float | None) -> None:
+        with self.transaction() as database:
             database.execute(
-                "UPDATE job SET state = ?, reason = ?, due_s = ?, results = ? WHERE number = ?",
-                (state, reason, due_s, results, job.number),
+                "UPDATE job SET state = ?, reason = ?, due_s = ?, results = ?, ended_s = ? WHERE number = ?",
+                (state, reason, due_s, results, ended_s, job.number),
             )
 
     # --- results -------------------------------------------------------------------------------------------
 
     def record_results(self, results: Iterable[StoredResult]) -> None:
         """Objects that a job made are in the store."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             for one in results:
                 database.execute(
                     "INSERT OR IGNORE INTO result VALUES (?, ?, ?, ?, ?, ?)",
@@ -280,15 +240,36 @@ class Journal:
                 )  # fmt: skip
 
     def results(self, study_instance_uids: Sequence[str] = ()) -> list[StoredResult]:
-        """Objects that jobs made, of all studies or of those named, by SOP Instance UID."""
-        where = f" WHERE study_instance_uid IN ({', '.join('?' * len(study_instance_uids))})"
-        rows = self._rows(
-            "SELECT sop_instance_uid, sop_class_uid, transfer_syntax_uid, keys FROM result"
-            + (where if study_instance_uids else "")
-            + " ORDER BY sop_instance_uid",
-            *study_instance_uids,
+        """Objects that jobs made, of all studies or of those named, by study, series and SOP Instance UID."""
+        return [one for page in self.result_pages(study_instance_uids) for one in page]
+
+    def result_pages(self, study_instance_uids: Sequence[str] = ()) -> Iterator[list[StoredResult]]:
+        """The same in pages, each read when it is asked for: what is recorded meanwhile may be among them or not."""
+        for study in sorted(set(study_instance_uids)) or [""]:
+            last = (study, "", "")
+            where = "study_instance_uid = ?1 AND " if study else ""
+            while True:
+                rows = self.rows(
+                    "SELECT study_instance_uid, series_instance_uid, sop_instance_uid, sop_class_uid,"
+                    f" transfer_syntax_uid, keys FROM result WHERE {where}"
+                    "(study_instance_uid, series_instance_uid, sop_instance_uid) > (?1, ?2, ?3)"
+                    " ORDER BY study_instance_uid, series_instance_uid, sop_instance_uid LIMIT ?4",
+                    *last,
+                    PAGE,
+                )
+                if rows:
+                    last = rows[-1][:3]
+                    yield [_result(row[2:]) for row in rows]
+                if len(rows) < PAGE:
+                    break
+
+    def result(self, sop_instance_uid: str) -> StoredResult | None:
+        """One object that a job made; None where there is none of this UID."""
+        rows = self.rows(
+            "SELECT sop_instance_uid, sop_class_uid, transfer_syntax_uid, keys FROM result WHERE sop_instance_uid = ?",
+            sop_instance_uid,
         )
-        return [StoredResult(uid, sop_class, syntax, json.loads(keys)) for uid, sop_class, syntax, keys in rows]
+        return _result(rows[0]) if rows else None
 
     # --- storage commitment --------------------------------------------------------------------------------
 
@@ -296,16 +277,17 @@ class Journal:
         self, peer: str, transaction_uid: str, items: Sequence[tuple[str, str]], due_s: float
     ) -> None:
         """A peer asked; asked once more, it is answered once more."""
-        with self._transaction() as database:
+        with self.transaction() as database:
             database.execute(
-                "INSERT INTO commitment VALUES (?, ?, ?, 'asked', 0, '', ?) ON CONFLICT DO UPDATE SET"
-                " items = excluded.items, state = 'asked', attempts = 0, reason = '', due_s = excluded.due_s",
+                "INSERT INTO commitment VALUES (?, ?, ?, 'asked', 0, '', ?, NULL) ON CONFLICT DO UPDATE SET"
+                " items = excluded.items, state = 'asked', attempts = 0, reason = '', due_s = excluded.due_s,"
+                " ended_s = NULL",
                 (transaction_uid, peer, json.dumps([list(item) for item in items]), due_s),
             )
 
     def commitment_requests(self, now_s: float, most: int = 8) -> list[CommitmentRequest]:
         """Requests whose report is due."""
-        rows = self._rows(
+        rows = self.rows(
             "SELECT transaction_uid, peer, items, attempts FROM commitment WHERE state = 'asked' AND due_s <= ?"
             " ORDER BY due_s LIMIT ?",
             now_s,
@@ -316,71 +298,30 @@ class Journal:
             for uid, peer, items, attempts in rows
         ]
 
-    def commitment_reported(self, request: CommitmentRequest) -> None:
+    def commitment_reported(self, request: CommitmentRequest, *, now_s: float) -> None:
         """The peer has taken the report."""
-        self._set_commitment(request, "reported", "", 0.0)
+        self._set_commitment(request, "reported", "", 0.0, now_s)
 
-    def commitment_failed(self, request: CommitmentRequest, reason: str, again_at_s: float | None) -> None:
+    def commitment_failed(
+        self, request: CommitmentRequest, reason: str, again_at_s: float | None, *, now_s: float
+    ) -> None:
         """The peer did not take the report; it is sent again then, or never."""
-        self._set_commitment(request, "failed" if again_at_s is None else "asked", reason, again_at_s or 0.0)
+        if again_at_s is None:
+            self._set_commitment(request, "failed", reason, 0.0, now_s)
+        else:
+            self._set_commitment(request, "asked", reason, again_at_s, None)
 
-    def _set_commitment(self, request: CommitmentRequest, state: str, reason: str, due_s: float) -> None:
-        with self._transaction() as database:
+    def _set_commitment(
+        self, request: CommitmentRequest, state: str, reason: str, due_s: float, ended_s: float | None
+    ) -> None:
+        with self.transaction() as database:
             database.execute(
-                "UPDATE commitment SET state = ?, reason = ?, due_s = ?, attempts = attempts + 1"
+                "UPDATE commitment SET state = ?, reason = ?, due_s = ?, attempts = attempts + 1, ended_s = ?"
                 " WHERE transaction_uid = ? AND peer = ?",
-                (state, reason, due_s, request.transaction_uid, request.peer),
+                (state, reason, due_s, ended_s, request.transaction_uid, request.peer),
             )
 
-    # --- the file ------------------------------------------------------------------------------------------
 
-    def _prepare(self) -> None:
-        with _in_words(self.path):
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = FULL")
-            if self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
-                tables = schemas.text("node.sql")
-                self._database.executescript(
-                    f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                )
-            version = self._database.execute("PRAGMA user_version").fetchone()[0]
-        if version != SCHEMA_VERSION:
-            raise ConfigError(
-                f"{self.path}: a journal of version {version}, this program knows version {SCHEMA_VERSION};"
-                " use the program that made it, or name another --work"
-            )
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._lock, _in_words(self.path):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            except BaseException:
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-
-    def _rows(self, sql: str, *values: Any) -> list[Any]:
-        with self._lock, _in_words(self.path):
-            return self._database.execute(sql, values).fetchall()
-
-
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.DatabaseError as error:
-        raise JournalError(f"{path}: {error}; nothing that was recorded before is lost") from error
-
-
-def _hold(path: Path) -> int:
-    """Takes the lock beside the journal; the kernel lets go when the process ends."""
-    lock = os.open(path.with_name(path.name + ".lock"), os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock)
-        raise LedgerInUse(f"{path.parent}: another `mine serve` works here; stop it or name another --work") from None
-    return lock
+def _result(row: Sequence[str]) -> StoredResult:
+    uid, sop_class, syntax, keys = row
+    return StoredResult(uid, sop_class, syntax, json.loads(keys))

@@ -1,7 +1,8 @@
 """What the node says of itself: one JSON object a line, without names of patients.
 
 Patients are never named, and studies and objects only by a short hash under the node's own key, so that lines of
-one study can be found together and lead nowhere without the journal.
+one study can be found together and lead nowhere without the journal. Of errors it holds their kind and our own words
+(`failures`); their texts, which are others', only where the log is verbose.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import threading
 from datetime import UTC, datetime
 from typing import TextIO
 
-_UID = re.compile(r"\b[0-2](?:\.[0-9]+){4,}\b")
-"""A UID within a text (PS3.5 9.1); numeric addresses of hosts have fewer parts."""
+from dicom_io.node import failures
+
+_UID = re.compile(r"\b(?:[0-2](?:\.[0-9]+){4,}|2\.25\.[0-9]{4,})\b")
+"""A UID within a text (PS3.5 9.1, B.2); numeric addresses of hosts have fewer parts."""
 
 Value = str | int | float | bool | None
 
@@ -40,19 +43,23 @@ class NodeLog:
         if self._verbose:
             self._write("debug", event, values)
 
-    def info(self, event: str, **values: Value) -> None:
-        """Something went its way."""
-        self._write("info", event, values)
+    def info(self, event: str, error: BaseException | None = None, /, **values: Value) -> None:
+        """Something went its way, or will by itself."""
+        self._write("info", event, values, error)
 
-    def warning(self, event: str, **values: Value) -> None:
+    def warning(self, event: str, error: BaseException | None = None, /, **values: Value) -> None:
         """Something was refused or will be tried again."""
-        self._write("warning", event, values)
+        self._write("warning", event, values, error)
 
-    def error(self, event: str, **values: Value) -> None:
+    def error(self, event: str, error: BaseException | None = None, /, **values: Value) -> None:
         """Something needs a person."""
-        self._write("error", event, values)
+        self._write("error", event, values, error)
 
-    def _write(self, level: str, event: str, values: dict[str, Value]) -> None:
+    def _write(self, level: str, event: str, values: dict[str, Value], error: BaseException | None = None) -> None:
+        if error is not None:
+            values = {"why": failures.words(error), **values, "kind": failures.kind(error)}
+            if self._verbose:
+                values["text"] = str(error)
         told = {name: self._without_uids(value) for name, value in values.items()}
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"at": at, "level": level, "event": event, **told}, default=str)
@@ -61,7 +68,7 @@ class NodeLog:
             self._stream.flush()
 
     def _without_uids(self, value: Value) -> Value:
-        """Error texts of other rooms name objects by their UIDs; here those are short names, too."""
+        """Whatever a value is made of, UIDs within it are short names, too."""
         if self._verbose or not isinstance(value, str):
             return value
         return _UID.sub(lambda found: self.name(found[0]), value)

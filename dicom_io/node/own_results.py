@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
@@ -18,14 +19,15 @@ from dicom_io.catalogue import (
     LEVEL_KEYS,
     UNIQUE_KEY,
     StoredObject,
-    entities,
     keys_of,
     matches,
     wanted_keys,
 )
 from dicom_io.emit import EmittedObject
 from dicom_io.node.journal import Journal
+from dicom_io.node.outgoing import BATCH, wait_until_sent
 from dicom_io.node.records import StoredResult
+from dicom_io.node.result_rows import result_rows
 from dicom_io.object_file import ObjectFile
 from dicom_io.store import ObjectStore
 from dicom_io.sub_operations import Ticket, send
@@ -54,18 +56,31 @@ class OwnResults:
             )
         self._journal.record_results(results)
 
+    def path(self, sop_instance_uid: str) -> Path | None:
+        """The file of a result; None for what no job made."""
+        return self._store.path(sop_instance_uid)
+
     def on_find(self, event: Any) -> Iterator[tuple[int, Dataset | None]]:
-        """Handler of ``EVT_C_FIND``."""
+        """Handler of ``EVT_C_FIND``; memory does not depend on how many results there are, or how fast they are read.
+
+        A cancel is heard between two batches, when all that was answered has gone out.
+        """
         level = event.identifier.get("QueryRetrieveLevel")
         if level not in LEVEL_KEYS:
             yield BAD_IDENTIFIER, None
             return
         wanted = wanted_keys(event.identifier)
-        for row in entities(self._stored(wanted), level):
+        unsent = 0
+        for row in result_rows(self._here(wanted), level):
+            if unsent == BATCH:
+                if not wait_until_sent(event.assoc):
+                    return
+                unsent = 0
             if event.is_cancelled:
                 yield CANCELLED, None
                 return
             if matches(row, wanted):
+                unsent += 1
                 yield PENDING, self._answer(level, row, wanted)
 
     def on_get(self, event: Any) -> Iterator[Any]:
@@ -77,23 +92,23 @@ class OwnResults:
             yield 1
             yield BAD_IDENTIFIER, None
             return
-        chosen = [one for one in self._stored(unique) if matches(one.keys, unique)]
+        chosen = [one.sop_instance_uid for one in self._here(unique) if matches(one.keys, unique)]
         event.assoc.send_c_store = partial(_send_ticket, event.assoc)
         yield len(chosen)
-        for stored in chosen:
+        for uid in chosen:
             if event.is_cancelled:
                 yield CANCELLED, None
                 return
-            yield PENDING, Ticket(stored)
+            one, path = self._journal.result(uid), self._store.path(uid)
+            assert one is not None  # results stay
+            assert path is not None
+            yield PENDING, Ticket(StoredObject(path, one.transfer_syntax_uid, one.keys))
 
-    def _stored(self, wanted: Mapping[str, str]) -> list[StoredObject]:
+    def _here(self, wanted: Mapping[str, str]) -> Iterator[StoredResult]:
+        """The results of the named studies, else of all, whose files are here; by study, series and object."""
         studies = [uid for uid in wanted.get("StudyInstanceUID", "").split("\\") if uid and "*" not in uid]
-        found = []
-        for one in self._journal.results(studies):
-            path = self._store.path(one.sop_instance_uid)
-            if path is not None:
-                found.append(StoredObject(path, one.transfer_syntax_uid, one.keys))
-        return found
+        for page in self._journal.result_pages(studies):
+            yield from (one for one in page if self._store.has(one.sop_instance_uid))
 
     def _answer(self, level: str, row: Mapping[str, str], wanted: Mapping[str, str]) -> Dataset:
         """A response with the asked keys that are known here, in UTF-8."""

@@ -40,6 +40,8 @@ from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
 SUCCESS = 0x0000
 _STANDING_S = 0.05
+_LEAST_S = 1.0
+"""What each part gets to end, however long the others took."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class NodeSettings:
     """Jobs at one time."""
     keep_images_h: float | None = None
     """Received objects of studies that are done are removed after this; None keeps them."""
+    keep_journal_days: float | None = 30.0
+    """What was done and removed is forgotten after this; None keeps it in the journal."""
     verbose: bool = False
     """The log holds UIDs."""
     limits: NodeLimits = field(default_factory=NodeLimits)
@@ -123,7 +127,7 @@ class Node:
         self._deliveries = Deliveries(outbox, destinations, open_wire or _no_wire, self.log)
         self._admission = Admission(settings.ae_title, peers, limits.associations)
         self._associations: set[NodeAssociation] = set()
-        self._lock = threading.Lock()
+        self._lock, self._stop_lock = threading.Lock(), threading.Lock()
         self._is_stopping = self._all_ended = False
         self._entity = self._made_entity()
         self._health: HealthServer | None = None
@@ -152,45 +156,52 @@ class Node:
         self.health_port = None if self._health is None else self._health.port
 
     def start(self) -> None:
-        """Opens the door, after what the last run left is taken up."""
-        self._gauges()
-        self._jobs.start()
-        self._studies.start()
-        self._commitments.start()
-        self._deliveries.start()
-        self._gate.start()
-        if self._health is not None:
-            self._health.start()
+        """Opens the door, after what the last run left is taken up. Where it cannot, nothing of it stays running."""
+        try:
+            self._gauges()
+            self._jobs.start()
+            self._studies.start()
+            self._commitments.start()
+            self._deliveries.start()
+            self._gate.start()
+            if self._health is not None:
+                self._health.start()
+        except BaseException:
+            self.stop()
+            raise
         self.log.info("started", ae_title=self._settings.ae_title, port=self.port, health_port=self.health_port)
 
     def stop(self) -> bool:
         """Takes no more associations, lets those that are open and the running jobs end within `stop_s`.
 
         True where all ended by themselves. What did not is aborted, and goes on after a restart: its sender was not
-        told of success, its job is queued. A second call does nothing.
+        told of success, its job is queued. A second call waits for the first, and does nothing more.
         """
-        if self._is_stopping:
+        with self._stop_lock:
+            if not self._is_stopping:
+                self._is_stopping = True
+                self._all_ended = self._stop()
             return self._all_ended
-        self._is_stopping = True
+
+    def _stop(self) -> bool:
         self._admission.close()
         self.log.info("stopping", associations=self._admission.inside())
         until_s = time.monotonic() + self._settings.limits.stop_s
-        ended = self._wait_for_associations(until_s)
+        self._jobs.claim_no_more()
+        self._studies.look_no_more()
+        ended = [self._wait_for_associations(until_s)]
         self._gate.close()
         for association in self._open():
             association.abort(block=False)
         self._wait_for_associations(time.monotonic() + 1.0)
-        self._studies.stop()
-        self._commitments.stop()
-        jobs_ended = self._jobs.stop(max(until_s - time.monotonic(), 0.0))
-        delivered = self._deliveries.stop(max(until_s - time.monotonic(), 1.0))
+        parts = (self._studies, self._commitments, self._jobs, self._deliveries)
+        ended += [part.stop(max(until_s - time.monotonic(), _LEAST_S)) for part in parts]
         if self._health is not None:
             self._health.close()
-        self._all_ended = ended and jobs_ended and delivered
-        self.log.info("stopped", all_ended=self._all_ended)
-        if jobs_ended:
-            self.journal.close()
-        return self._all_ended
+        self.log.info("stopped", all_ended=all(ended))
+        # A thread that is late is told that it is closed; what it did not record is done again after a restart.
+        self.journal.close()
+        return all(ended)
 
     def __enter__(self) -> Self:
         self.start()

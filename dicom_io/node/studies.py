@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dicom_io.node.completeness import ArchiveListing, Listing, Look, look_at
 from dicom_io.node.journal import Journal, JournalError
+from dicom_io.node.journal_pruning import prune
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
 from dicom_io.node.records import ReceivedSeries, ReceivedStudy
@@ -23,6 +24,8 @@ _LOOK_S = 0.25
 _TROUBLE_S = 5.0
 _LONGEST_PAUSE_S = 900.0
 _FREE_EVERY_S = 60.0
+_PRUNE_EVERY_S = 3600.0
+_CUT_EVERY_S = 0.1
 
 
 class Studies:
@@ -42,18 +45,33 @@ class Studies:
         self._journal, self._store, self._rules, self._settings = journal, store, rules, settings
         self._tls, self._log, self._metrics = tls, log, metrics
         self._stopping = threading.Event()
-        self._freed_s = float("-inf")
-        self._thread = threading.Thread(target=self._look_after, name="studies")
+        self._freed_s = self._pruned_s = float("-inf")
+        self._lock = threading.Lock()
+        self._listing: Listing | None = None
+        """The archive that is asked just now."""
+        # A daemon: an archive that does not answer must not keep the node from stopping.
+        self._thread = threading.Thread(target=self._look_after, name="studies", daemon=True)
 
     def start(self) -> None:
         """Begins to look."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Ends after the study that is looked at now."""
+    def look_no_more(self) -> None:
+        """The study that is looked at now is looked at again after a restart; no archive is waited for."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        with self._lock:
+            if self._listing is not None:
+                self._listing.cut()
+
+    def stop(self, within_s: float) -> bool:
+        """Looks no more; True where that was in time."""
+        until_s = time.monotonic() + within_s
+        while True:
+            self.look_no_more()  # again and again: it may not have been waiting yet
+            if self._thread.is_alive():
+                self._thread.join(_CUT_EVERY_S)
+            if not self._thread.is_alive() or time.monotonic() > until_s:
+                return not self._thread.is_alive()
 
     @property
     def is_alive(self) -> bool:
@@ -65,7 +83,7 @@ class Studies:
             try:
                 self._look_once()
             except (JournalError, OSError) as error:
-                self._log.error("journal", why=str(error))
+                self._log.error("journal", error)
                 self._stopping.wait(_TROUBLE_S)
 
     def _look_once(self) -> None:
@@ -76,24 +94,32 @@ class Studies:
         if time.monotonic() - self._freed_s > _FREE_EVERY_S:
             self._free()
             self._freed_s = time.monotonic()
+        if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
+            self._prune()
+            self._pruned_s = time.monotonic()
 
     def look(self, study: ReceivedStudy) -> None:
         """Looks at one study: its jobs are queued, or it is looked at again later, or it is incomplete."""
         here = self._journal.series_of(study.study_instance_uid)
         known = (*here, *self._own(study.study_instance_uid))
         found = look_at(study.study_instance_uid, study.source, known, self._rules, self._open_archive)
+        with self._lock:
+            self._listing = None
+        if self._stopping.is_set() and found.error is not None:
+            return  # it was cut off
         peer = self._rules.peer(study.source)
         name = self._log.name(study.study_instance_uid)
         if found.is_whole:
             self._settle(study, "whole", "", here, run_all=True)
             return
+        why = {} if found.error is not None else {"why": found.reason}
         assert peer is not None  # without a rule for its peer a study is whole
         if time.time() - study.last_arrival_s > peer.give_up_h * 3600:
-            self._log.warning("study_incomplete", study=name, why=found.reason)
+            self._log.warning("study_incomplete", found.error, study=name, **why)
             self._settle(study, "incomplete", found.reason, here, run_all=False)
             return
         self._journal.look_again(study, found.reason, time.time() + _pause_s(peer, study, found))
-        self._log.info("study_waits", study=name, missing=found.missing, why=found.reason)
+        self._log.info("study_waits", found.error, study=name, missing=found.missing, **why)
 
     def _own(self, study_instance_uid: str) -> tuple[ReceivedSeries, ...]:
         """Our results of the study, one a series: the archive lists them, and nobody sends them to us."""
@@ -117,7 +143,10 @@ class Studies:
                            jobs=queued)  # fmt: skip
 
     def _open_archive(self, address: str) -> Listing:
-        return ArchiveListing(address, self._settings.ae_title, self._tls)
+        listing = ArchiveListing(address, self._settings.ae_title, self._tls)
+        with self._lock:
+            self._listing = listing
+        return listing
 
     def _free(self) -> None:
         """Removes received objects whose time is over; a study that comes once more is a new one."""
@@ -131,6 +160,17 @@ class Studies:
                     if not self._journal.is_received(uid):  # else it has come once more meanwhile
                         self._store.remove(uid)
             self._log.info("study_freed", study=self._log.name(study), objects=len(uids))
+
+    def _prune(self) -> None:
+        """Forgets what has been done for long, in small steps: a kill between two loses nothing."""
+        days, forgotten = self._settings.keep_journal_days, 0
+        while days is not None and not self._stopping.is_set():
+            count = prune(self._journal, time.time() - days * 86_400)
+            forgotten += count
+            if count == 0:
+                break
+        if forgotten:
+            self._log.info("forgotten", count=forgotten)
 
 
 def _pause_s(peer: PeerRule, study: ReceivedStudy, found: Look) -> float:

@@ -53,7 +53,7 @@ def test_the_core_knows_numpy_and_the_standard_library_only() -> None:
 
 
 def test_sql_lives_where_state_is_kept_only() -> None:
-    keepers = ("dataset_builder/ledger", "dicom_io/outbox", "dicom_io/node/journal")
+    keepers = ("dataset_builder/ledger", "dicom_io/database", "dicom_io/outbox", "dicom_io/node/journal")
     using = {path for path, tree in modules().items() if "sqlite3" in imported(tree)}
     assert {path for path in using if not path.startswith(keepers)} == set()
 

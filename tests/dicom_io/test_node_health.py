@@ -53,7 +53,7 @@ def test_the_pages_say_that_all_is_well_and_count_what_happened(tmp_path: Path) 
 
 def test_a_part_that_has_ended_is_not_healthy(tmp_path: Path) -> None:
     with running(tmp_path, health_port=0) as under_test:
-        under_test.node._studies.stop()
+        assert under_test.node._studies.stop(30.0)
         status, text = page(under_test, "health")
         assert (status, json.loads(text)["problems"]) == (503, {"studies": "has ended"})
 

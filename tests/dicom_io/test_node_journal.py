@@ -74,7 +74,7 @@ def test_a_job_runs_once_at_a_time_and_an_interrupted_one_runs_again(tmp_path: P
     again = journal.claim_job(104.0)
     assert again is not None
     assert (again.attempts, again.made_s) == (2, job.made_s)  # the same result, whenever it is made
-    journal.job_done(again, 3)
+    journal.job_done(again, 3, now_s=105.0)
     assert journal.requeue_interrupted() == 0
     assert journal.jobs_by_state() == {"done": 1}
     journal.close()
@@ -85,7 +85,7 @@ def test_a_failed_job_waits_for_its_time_or_for_a_person(journal: Journal) -> No
     journal.settle(journal.studies_to_look_at(100.0)[0], "whole", "", JOBS, 101.0)
     job = journal.claim_job(102.0)
     assert job is not None
-    journal.job_failed(job, "no memory", 200.0)
+    journal.job_failed(job, "no memory", 200.0, now_s=103.0)
     assert journal.claim_job(199.0) is None
     job = journal.claim_job(200.0)
     assert job is not None
@@ -93,7 +93,7 @@ def test_a_failed_job_waits_for_its_time_or_for_a_person(journal: Journal) -> No
     job = journal.claim_job(200.0)
     assert job is not None
     assert job.attempts == 2  # a stop is no attempt
-    journal.job_failed(job, "no such model", None)
+    journal.job_failed(job, "no such model", None, now_s=200.0)
     assert journal.claim_job(1e9) is None
     assert journal.failures() == [("1", "lesions", 2, "no such model")]
 
@@ -138,11 +138,11 @@ def test_a_commitment_request_is_reported_until_it_was_taken(journal: Journal) -
     assert journal.commitment_requests(99.0) == []
     (request,) = journal.commitment_requests(100.0)
     assert (request.peer, request.items, request.attempts) == ("PACS", (("1.2", "1.1.1"),), 0)
-    journal.commitment_failed(request, "away", 200.0)
+    journal.commitment_failed(request, "away", 200.0, now_s=100.0)
     assert journal.commitment_requests(199.0) == []
     (request,) = journal.commitment_requests(200.0)
     assert request.attempts == 1
-    journal.commitment_reported(request)
+    journal.commitment_reported(request, now_s=200.0)
     assert journal.commitment_requests(1e9) == []
     journal.record_commitment_request("PACS", "9.9", items, 300.0)  # asked once more, answered once more
     assert len(journal.commitment_requests(300.0)) == 1
