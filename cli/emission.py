@@ -31,6 +31,8 @@ USUAL = ("dicom-sr", "volume-sr", "dicom-seg")
 """What the word 'dicom' stands for: measurements that a reader can edit, volumes, masks."""
 EMISSION = ("kinds", "objects", "queue", "boxes", "segmentation", "syntax")
 """The parameters of `emission_options`."""
+BROKEN = ("image_missing", "bad_geometry", "not_finite")
+"""Why a lesion is left out that should have been written."""
 COLUMNS = ("kind", "study_instance_uid", "sop_instance_uid", "size_bytes", "file")
 
 
@@ -93,13 +95,17 @@ class Emitted:
     """Studies of which nothing could be written."""
     away: ArchiveError | None = None
     """Why the archive stopped answering before all was written."""
+    corrects: int = 0
+    """Earlier reports that new ones name as their predecessors."""
+    outdated: int = 0
+    """Results that an earlier report tells already, and that a later report of the algorithm corrects."""
     rows: list[tuple[Any, ...]] = field(default_factory=list)
     """Of `COLUMNS`."""
 
     @property
     def is_partial(self) -> bool:
         """Whether something that should have been written was not."""
-        return bool(self.failed or self.left_out["image_missing"] or self.left_out["bad_geometry"])
+        return bool(self.failed or any(self.left_out[why] for why in BROKEN))
 
 
 def emit_results(
@@ -125,7 +131,8 @@ def emit_results(
         for result in results:
             advance(1)
             try:
-                emission = emit_from(opened, result, emitting.kinds, emitting.settings)
+                waiting = () if outbox is None else _on_their_way(outbox, emitting.queue, result)
+                emission = emit_from(opened, result, emitting.kinds, emitting.settings, waiting)
                 _keep(emission, emitting, outbox, emitted)
             except ArchiveError as error:
                 emitted.away = error
@@ -140,6 +147,13 @@ def emit_results(
     if emitted.away is not None:
         raise emitted.away
     return emitted
+
+
+def _on_their_way(outbox: Outbox, destination: str, result: Result) -> tuple[Path, ...]:
+    """Reports of the study that the outbox has sent there or will send."""
+    from dicom_io.outbox_reports import reports_of
+
+    return tuple(reports_of(outbox, destination, result.study_instance_uid).values())
 
 
 def _keep(emission: Emission, emitting: Emitting, outbox: Outbox | None, emitted: Emitted) -> None:
@@ -158,6 +172,8 @@ def _keep(emission: Emission, emitting: Emitting, outbox: Outbox | None, emitted
         outbox.put(emission.objects, emitting.queue, time.time())
     emitted.rows += rows
     emitted.left_out.update(one.why for one in emission.left_out)
+    emitted.corrects += len(emission.corrects)
+    emitted.outdated += bool(emission.corrected_by)
 
 
 def _write(one: EmittedObject, folder: Path) -> Path:
@@ -178,6 +194,13 @@ def _tell(emitted: Emitted) -> None:
     import schemas
 
     notice(f"wrote {plural(len(emitted.rows), 'object')}")
+    if emitted.corrects:
+        earlier = plural(emitted.corrects, "earlier report")
+        notice(f"they correct {earlier} of the same algorithm, and name what they correct as predecessors")
+    if emitted.outdated:
+        notice(
+            f"{plural(emitted.outdated, 'result')} told by an earlier report, which a later one corrects: it stays so"
+        )
     for why, count in sorted(emitted.left_out.items()):
         reason = schemas.load("emit")["left_out"][why]
         notice(f"left out {plural(count, 'time')}: {why}: {reason['message']} -> {reason['advice']}")

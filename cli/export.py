@@ -16,7 +16,7 @@ from cli.emission import Emitting, emission_options, emit_results
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
-from cli.results import results_of
+from cli.results import at_least, results_of
 from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _results(
         return _mined(settings, with_follow_up), 0
     from models.predictions_table import read_predictions
 
-    detections = [one for one in read_predictions(predictions) if one.score >= least_score]
+    detections = at_least(read_predictions(predictions), least_score)
     refused = 0
     if dataset is not None:
         detections, refused = _home(settings, dataset, detections)

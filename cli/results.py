@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from deeplesion_miner.results import Result
 
 
+def at_least(detections: Sequence[Detection], score: float) -> list[Detection]:
+    """The detections that are as sure, and those whose score is no number: emitters leave them out by name."""
+    return [one for one in detections if not one.score < score]
+
+
 def results_of(detections: Sequence[Detection], made_at: datetime) -> tuple[Result, ...]:
     """One result for each study and model."""
     from importlib.metadata import version

@@ -129,6 +129,8 @@ def _looked(request: JobRequest, settings: Settings) -> Emission:
     return Emission(
         tuple(one for emission in emissions for one in emission.objects),
         tuple(one for emission in emissions for one in emission.left_out),
+        tuple(one for emission in emissions for one in emission.corrects),
+        tuple(one for emission in emissions for one in emission.corrected_by),
     )
 
 
@@ -140,7 +142,7 @@ def _emitted(result: Result, request: JobRequest, settings: Settings, paths: tup
     from dicom_io.opening import ArchiveOpener
 
     with ArchiveOpener(wiring.folder_settings(settings, paths)) as opener, closing(opener.open()) as opened:
-        emission = emit_from(opened, result, request.rule.emit)
+        emission = emit_from(opened, result, request.rule.emit, waiting=request.earlier)
     for one in emission.objects:
         for broken in check_before_sending(one.encoded):
             raise MinerError(f"{one.kind} breaks {broken.rule} at {broken.path}: {broken.found}; not sent")

@@ -5,6 +5,7 @@ Made from a model's detections or from mined bookmarks; emitters turn a `Result`
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -117,7 +118,11 @@ def of_detections(detections: Iterable[Detection], author: Author, made_at: date
 
 
 def _surest_first(detections: Iterable[Detection]) -> list[Detection]:
-    return sorted(detections, key=lambda one: (-one.score, one.image, one.box.y_min, one.box.x_min))
+    """A score that is no number is the least sure of all, so that the others are numbered without it."""
+    return sorted(
+        detections,
+        key=lambda one: (not math.isfinite(one.score), -one.score, one.image, one.box.y_min, one.box.x_min),
+    )
 
 
 def _of_detection(number: int, one: Detection) -> ReportedLesion:
@@ -163,7 +168,7 @@ def is_told_already(result: Result, kept: Iterable[Kept]) -> bool:
 
 def _of_reader(reader: str, found: Sequence[Kept], unread_at: datetime) -> Result:
     sources = sorted({one.bookmark.source for one in found}, key=lambda source: source.sop_instance_uid)
-    moments = [moment for source in sources if (moment := _moment(source.content_datetime))]
+    moments = [written for source in sources if (written := moment(source.content_datetime))]
     return Result(
         study_instance_uid=found[0].lesion.header.ref.study_instance_uid,
         author=Author(reader, is_algorithm=False),
@@ -178,8 +183,8 @@ def _of_reader(reader: str, found: Sequence[Kept], unread_at: datetime) -> Resul
     )
 
 
-def _moment(content_datetime: str) -> datetime | None:
-    """To the second; None for what is no date and time, such as a 31st of June."""
+def moment(content_datetime: str) -> datetime | None:
+    """YYYYMMDDHHMMSS[.ffffff] to the second; None for what is no date and time, such as a 31st of June."""
     try:
         return datetime.strptime(content_datetime[:14], "%Y%m%d%H%M%S")
     except ValueError:

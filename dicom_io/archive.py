@@ -129,6 +129,18 @@ class TransportArchive:
             return Unreadable(uid, "not_delivered", detail=f"{self._transport.peer} lists it and does not deliver it")
         return dataset if isinstance(dataset, Unreadable) else dialects.read_object(dataset, uid)
 
+    def report_files(self, study_instance_uid: str) -> tuple[Path, ...]:
+        """Files of the study's structured reports, by UID; nothing is fetched where its series list none."""
+        found: list[str] = []
+        for series in self._find_series(study_instance_uid):
+            if series.modality == "SR":
+                listed = self.instances(study_instance_uid, series.series_instance_uid)
+                uids = [one.sop_instance_uid for one in listed]
+                self._bring(study_instance_uid, series.series_instance_uid, uids)
+                found += uids
+        paths = (self._objects.path(uid) for uid in sorted(set(found)))
+        return tuple(path for path in paths if path is not None)
+
     # --- sips b and c ---
 
     def headers(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -43,6 +44,8 @@ class PredictionSettings:
     """Whether each lesion is delineated: mask, 3-D mask, and RECIST measured on the mask."""
 
 
+BEYOND_MOST, NOT_FINITE = DROPPED = ("beyond_most", "not_finite")
+"""Why a detection is not kept: there are `most` surer ones; its score or box is NaN or infinite."""
 LEAST_FIT = 0.4
 """IoU of a detection's box and the box of its axes below which the axes are not believed: boxes are learnt sooner."""
 LINKED_INTERVALS = 1.1
@@ -94,11 +97,16 @@ def on_key_slices(
     key_slices: Sequence[KeySlice],
     settings: PredictionSettings,
     delineator: Delineator | None = None,
+    dropped: Counter[str] | None = None,
 ) -> Iterator[tuple[Detection, ...]]:
-    """The lesions of each key slice of a dataset, best first: the 2-D protocol of DeepLesion's papers."""
+    """The lesions of each key slice of a dataset, best first: the 2-D protocol of DeepLesion's papers.
+
+    `dropped` counts what was found and is not kept, by reason (`DROPPED`).
+    """
+    dropped = Counter() if dropped is None else dropped
     for key_slice in key_slices:
         volume, index = folder.volume(key_slice, settings.reach_mm)
-        found = _kept(detector.detect(volume, (index,))[0], settings)
+        found = _kept(detector.detect(volume, (index,))[0], settings, dropped)
         one = _Slice(detector.model_id, volume, index, volume.images)
         wanted_mm = one.reach_mm(found) if settings.masks else 0.0
         if wanted_mm > settings.reach_mm:
@@ -114,21 +122,25 @@ def on_volume(
     delineator: Delineator | None = None,
     refs: Mapping[str, ImageRef] | None = None,
     looked: Callable[[int], object] = lambda slices: None,
+    dropped: Counter[str] | None = None,
 ) -> tuple[Detection, ...]:
     """The lesions of a volume, best first, each once, on its surest slice.
 
     `refs` gives the archive's image for a name of the volume; without it detections carry the names. `looked` hears
-    of so many slices more.
+    of so many slices more. `dropped` counts what was found and is not kept, by reason (`DROPPED`): on single slices,
+    and lesions.
     """
+    dropped = Counter() if dropped is None else dropped
     found: list[Found] = []
     for first in range(0, len(volume.images), TOLD_EVERY):
         some = range(first, min(first + TOLD_EVERY, len(volume.images)))
-        found += [_kept(one, settings) for one in detector.detect(volume, some)]
+        found += [_kept(one, settings, dropped) for one in detector.detect(volume, some)]
         looked(len(some))
     gap_mm = max(settings.link_gap_mm, LINKED_INTERVALS * volume.interval_mm)
     lesions = link(found, volume.position_mm, overlap=settings.link_overlap, gap_mm=gap_mm)
     names = tuple((refs or {}).get(name, name) for name in volume.images)
     detections = []
+    _count(dropped, BEYOND_MOST, len(lesions) - settings.most)
     for lesion in lesions[: settings.most]:
         index, row = lesion.slices[lesion.best], lesion.boxes[lesion.best]
         seen = _Slice(detector.model_id, volume, index, names)
@@ -136,10 +148,21 @@ def on_volume(
     return tuple(detections)
 
 
-def _kept(found: Found, settings: PredictionSettings) -> Found:
-    rows = np.flatnonzero(found.scores >= settings.least_score)[: settings.most]
+def _kept(found: Found, settings: PredictionSettings, dropped: Counter[str]) -> Found:
+    """The surest rows; detectors give them best first."""
+    finite = np.isfinite(found.scores) & np.isfinite(found.boxes_px).all(axis=1)
+    _count(dropped, NOT_FINITE, int((~finite).sum()))
+    rows = np.flatnonzero(finite & (found.scores >= settings.least_score))
+    _count(dropped, BEYOND_MOST, len(rows) - settings.most)
+    rows = rows[: settings.most]
     masks = tuple(found.mask_logits[row] for row in rows.tolist()) if found.mask_logits else ()
     return Found(found.boxes_px[rows], found.scores[rows], found.ends_px[rows], masks)
+
+
+def _count(dropped: Counter[str], reason: str, count: int) -> None:
+    """Only what was dropped has an entry."""
+    if count > 0:
+        dropped[reason] += count
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from pydicom.filewriter import dcmwrite
 
 from deeplesion_miner.results import Result
 from dicom_io.attributes import text
+from dicom_io.emit.finite import all_finite, not_finite
 from dicom_io.emit.source import SourceImages
 from dicom_io.store import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 
@@ -79,6 +80,10 @@ class Emission:
 
     objects: tuple[EmittedObject, ...]
     left_out: tuple[LeftOut, ...]
+    corrects: tuple[str, ...] = ()
+    """SOP Instance UIDs of earlier reports of the algorithm that the report newly names as its predecessors."""
+    corrected_by: tuple[str, ...] = ()
+    """Of the reports that correct this one, where an earlier report said the same and others came after it."""
 
 
 Written = tuple[Dataset | tuple[Dataset, ...] | None, tuple[LeftOut, ...]]
@@ -100,7 +105,8 @@ def emit(result: Result, source: SourceImages, kinds: Sequence[str], settings: E
     if unknown:
         raise ValueError(f"{unknown[0]} is no kind of object; kinds are {', '.join(KINDS)}")
     before: dict[str, Dataset] = {}
-    left_out: list[LeftOut] = []
+    left_out = [LeftOut(one.key, one.label, kind, "not_finite") for kind in kinds for one in not_finite(result)]
+    result = all_finite(result)
     for kind in KINDS:
         if kind not in kinds:
             continue
@@ -128,5 +134,5 @@ def _encoded(kind: str, dataset: Dataset) -> EmittedObject:
         sop_class_uid=str(dataset.SOPClassUID),
         transfer_syntax_uid=str(meta.TransferSyntaxUID),
         encoded=buffer.getvalue(),
-    )
         issuer_of_patient_id=text(dataset, "IssuerOfPatientID"),
+    )

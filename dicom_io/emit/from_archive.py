@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from deeplesion_miner.results import ReportedLesion, Result
 from deeplesion_miner.types import ImageRef
 from dicom_io.archive import TransportArchive
+from dicom_io.emit.earlier import Following, earlier_reports, follow
 from dicom_io.emit.emitting import Emission, EmitSettings, LeftOut, emit
+from dicom_io.emit.finite import all_finite
+from dicom_io.emit.identity import CORRECTING
+from dicom_io.emit.recist_sr import written_with
 from dicom_io.emit.source import SourceImages
 
 
 def emit_from(
-    archive: TransportArchive, result: Result, kinds: Sequence[str], settings: EmitSettings | None = None
+    archive: TransportArchive,
+    result: Result,
+    kinds: Sequence[str],
+    settings: EmitSettings | None = None,
+    waiting: Iterable[Path] = (),
 ) -> Emission:
     """The objects of one result; lesions whose images the archive does not deliver are left out as image_missing.
 
+    What an algorithm says follows its earlier reports in the study: those of the archive, and the files of reports
+    that are on their way there (`waiting`). See `dicom_io.emit.earlier`.
     Raises `ArchiveError` where the archive is away, `ConfigError` where the images are broken or of several patients.
     """
+    settings = settings or EmitSettings()
     images = sorted({image for lesion in result.lesions for image in images_of(lesion)})
     here = set(_bring(archive, images))
     lost = [lesion for lesion in result.lesions if not here.issuperset(_uids(images_of(lesion)))]
@@ -28,8 +40,24 @@ def emit_from(
     if not kept:
         return Emission((), left_out)
     paths = [path for uid in sorted(here) if (path := archive.file(uid)) is not None]
-    emission = emit(replace(result, lesions=kept), SourceImages.read(paths), kinds, settings)
-    return Emission(emission.objects, left_out + emission.left_out)
+    following = _following(archive, replace(result, lesions=kept), kinds, settings, waiting)
+    emission = emit(following.result, SourceImages.read(paths), kinds, settings)
+    return Emission(
+        emission.objects, left_out + emission.left_out, following.corrects, corrected_by=following.corrected_by
+    )
+
+
+def _following(
+    archive: TransportArchive, result: Result, kinds: Sequence[str], settings: EmitSettings, waiting: Iterable[Path]
+) -> Following:
+    """The result among the earlier reports of its algorithm; a person's measurements come with their own."""
+    told = all_finite(result)
+    if CORRECTING not in kinds or not result.author.is_algorithm or result.predecessors or not told.lesions:
+        return Following(result)
+    found = earlier_reports((*archive.report_files(result.study_instance_uid), *waiting))
+    following = follow(told, found, written_with(settings))
+    # Those that are not finite are still to be named as left out.
+    return replace(following, result=replace(following.result, lesions=result.lesions))
 
 
 def images_of(lesion: ReportedLesion) -> tuple[ImageRef, ...]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache
 
 import numpy as np
 
-from deeplesion_miner.results import Author, ReportedLesion, Result
+import schemas
+from deeplesion_miner.results import Author, ObjectRef, ReportedLesion, Result
 
 UID_CHARACTERS = 64
+CORRECTING = "dicom-sr"
+"""The kind of object that names its predecessors, and so is another one where they are others."""
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))+")
 
 
@@ -26,11 +30,10 @@ def derived_uid(*parts: str) -> str:
 
 @lru_cache(maxsize=1)  # every lesion of a result asks for it, and results are compared as objects
 def content_digest(result: Result) -> str:
-    """Hex sha256 over all that a result says, without the time at which it was made."""
+    """Hex sha256 over all that a result says, without the time at which it was made and what it follows."""
     parts = [
         result.study_instance_uid,
         _said_of(result.author),
-        _said(result.predecessors),
         _said(result.response),
         *(_content(one) for one in result.lesions),
     ]
@@ -65,12 +68,24 @@ def _said(value: object) -> str:
 
 def object_uid(kind: str, result: Result, settings: str) -> str:
     """SOP Instance UID of the object of this kind (a word of `dicom_io.emit.KINDS`), written with these settings."""
-    return derived_uid("object", kind, settings, content_digest(result))
+    return _uid("object", kind, result, settings, result.predecessors)
+
+
+def report_uid(result: Result, predecessors: Sequence[ObjectRef], settings: str) -> str:
+    """SOP Instance UID that the report of a result's crosses has where it names these predecessors."""
+    return _uid("object", CORRECTING, result, settings, predecessors)
 
 
 def series_uid(kind: str, result: Result, settings: str) -> str:
     """Series Instance UID: one object a series, since viewers show only the newest report of a series."""
-    return derived_uid("series", kind, settings, content_digest(result))
+    return _uid("series", kind, result, settings, result.predecessors)
+
+
+def _uid(what: str, kind: str, result: Result, settings: str, predecessors: Sequence[ObjectRef]) -> str:
+    """Derived from all that the object's bytes depend on: the result, the settings, how this kind is laid out."""
+    layout = str(schemas.load("emit")["layout"][kind])
+    named = _said(tuple(predecessors)) if kind == CORRECTING else ""
+    return derived_uid(what, kind, layout, settings, content_digest(result), named)
 
 
 def tracking_uid(result: Result, lesion: ReportedLesion) -> str:

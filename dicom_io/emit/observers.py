@@ -12,7 +12,7 @@ from highdicom.sr import (
 
 from deeplesion_miner.results import Author
 from dicom_io.emit.concepts import concept
-from dicom_io.emit.envelope import MANUFACTURER, MODEL_NAME, software_version
+from dicom_io.emit.envelope import MANUFACTURER, MODEL_NAME
 from dicom_io.emit.identity import derived_uid
 from dicom_io.emit.wording import person_name
 
@@ -37,7 +37,7 @@ def observer(author: Author) -> ObserverContext:
         person = PersonObserverIdentifyingAttributes(name=person_name(author.name))
         return ObserverContext(concept("concept", "person"), person)
     software = DeviceObserverIdentifyingAttributes(
-        uid=derived_uid("device", MANUFACTURER, MODEL_NAME, software_version()),
+        uid=derived_uid("device", MANUFACTURER, MODEL_NAME),
         name=MODEL_NAME,
         manufacturer_name=MANUFACTURER,
         model_name=MODEL_NAME,

@@ -81,10 +81,15 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
         source,
         content,
         evidence,
-        written_with="boxes" if settings.planar_boxes else "",
+        written_with=written_with(settings),
         predecessors=result.predecessors,
     )
     return report, tuple(left)
+
+
+def written_with(settings: EmitSettings) -> str:
+    """All that the report depends on beside the result: part of what its UIDs are derived from."""
+    return "boxes" if settings.planar_boxes else ""
 
 
 def _unfit(lesion: ReportedLesion, plane: ImagePlane) -> str:
