@@ -1,4 +1,4 @@
-"""The outbox as a SQLite file: private, shared by processes, of one version, changed in whole transactions."""
+"""The outbox as a SQLite file: private, shared by processes, of one version."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
-from typing import Any
 
-import schemas
 from deeplesion_miner.errors import ConfigError, MinerError
+from dicom_io.database import DatabaseFile, Kind
 
-SCHEMA_VERSION = 2
-"""Version of `schemas/outbox.sql`; an older outbox is brought to it, a newer one is refused."""
 FILE_NAME = "outbox.sqlite"
+KIND = Kind("an outbox", "outbox", 2, "--outbox")
 
 _BROKEN_WORLD = {
     sqlite3.SQLITE_FULL: "free some space",
@@ -29,73 +26,29 @@ _BROKEN_WORLD = {
 
 
 class OutboxNotWorking(MinerError):
-    """The disk or another program kept the outbox from being read or written; what was recorded stays."""
+    """The disk or another program kept the outbox from its work, or it is closed; what was recorded stays."""
 
 
-class OutboxFile:
-    """A SQLite file of `schemas/outbox.sql`; the threads of a process use its connection in turns."""
+class OutboxFile(DatabaseFile):
+    """A SQLite file of `schemas/outbox.sql`."""
 
     def __init__(self, folder: Path) -> None:
         """Opens the outbox of `folder`, making both where they do not exist (0700 and 0600).
 
         Raises ConfigError where the folder is open to others or the file is no outbox of this version.
         """
-        self.path = folder / FILE_NAME
-        self._lock = RLock()
-        _private_folder(folder, self.path)
-        with _alone(folder / f"{FILE_NAME}.lock"), _in_words(self.path):
-            # SQLite gives its -wal and -shm files the mode of the database.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._database = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=rw",
-                uri=True,
-                isolation_level=None,
-                check_same_thread=False,
-                timeout=60.0,
-            )
-            try:
-                _prepare(self._database, self.path)
-            except BaseException:
-                self._database.close()
-                raise
+        _private_folder(folder, folder / FILE_NAME)
+        with _alone(folder / f"{FILE_NAME}.lock"):
+            super().__init__(folder / FILE_NAME, KIND, OutboxNotWorking)
 
-    def close(self) -> None:
-        """Closes the database; further calls raise sqlite3.ProgrammingError."""
-        with self._lock:
-            self._database.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[sqlite3.Connection]:
-        """One transaction at a time, among threads and processes; durable at its end, undone where the block raises."""
-        with self._lock, _in_words(self.path):
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._database
-                self._database.execute("COMMIT")
-            except BaseException:
-                # SQLite has rolled back by itself where the disk is full.
-                if self._database.in_transaction:
-                    self._database.execute("ROLLBACK")
-                raise
-
-    def rows(self, sql: str, *values: Any) -> list[Any]:
-        """All rows of a query, as tuples."""
-        with self._lock, _in_words(self.path):
-            return self._database.execute(sql, values).fetchall()
-
-
-@contextmanager
-def _in_words(path: Path) -> Iterator[None]:
-    """Raises OutboxNotWorking for what disks and other programs do to SQLite."""
-    try:
-        yield
-    except sqlite3.OperationalError as error:
+    def in_words(self, error: sqlite3.DatabaseError) -> str | None:
+        """What disks and other programs do to SQLite."""
         # The low byte is the primary result code, whatever the extended one says.
-        advice = _BROKEN_WORLD.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        advice = _BROKEN_WORLD.get(code) if isinstance(error, sqlite3.OperationalError) else None
         if advice is None:
-            raise
-        text = f"{path}: {error}: {advice} and run the same command again; what was recorded before is kept"
-        raise OutboxNotWorking(text) from error
+            return None
+        return f"{self.path}: {error}: {advice} and run the same command again; what was recorded before is kept"
 
 
 @contextmanager
@@ -119,28 +72,3 @@ def _private_folder(folder: Path, outbox: Path) -> None:
                 f" name another --outbox, or: chmod 700 {folder}"
             )
         folder.chmod(0o700)
-
-
-def _prepare(database: sqlite3.Connection, path: Path) -> None:
-    """Sets durability, and makes the tables of a new outbox in one transaction."""
-    try:
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        is_new = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if is_new:
-            tables = schemas.text("outbox.sql")
-            database.executescript(f"BEGIN IMMEDIATE; {tables} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        for newer in range(version + 1, SCHEMA_VERSION + 1) if version else ():
-            step = schemas.text(f"outbox_{newer}.sql")
-            database.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version = {newer}; COMMIT;")
-            version = newer
-    except sqlite3.OperationalError:
-        raise
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(f"{path}: not an outbox ({error}); name another --outbox") from error
-    if version != SCHEMA_VERSION:
-        raise ConfigError(
-            f"{path}: an outbox of version {version}, this program knows version {SCHEMA_VERSION};"
-            " use the program that made it or name another --outbox"
-        )
