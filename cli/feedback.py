@@ -1,4 +1,4 @@
-"""`mine feedback`: what readers made of our reports."""
+"""`mine feedback`: what readers made of our models' reports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cli.study_options import study_options, study_query
 from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deeplesion_miner.feedback import FeedbackRow
+    from deeplesion_miner.feedback_rows import FeedbackRow
     from deeplesion_miner.types import StudyQuery, Unreadable
 
 EXAMPLE = """
@@ -43,14 +43,15 @@ SHOWN = 20
 def command(
     configuration: Configuration, output: Output, paths: tuple[Path, ...], address: str, out: Path, **options: Any
 ) -> Exit:
-    """Tell what readers made of our reports.
+    """Tell what readers made of our models' reports.
 
-    A report that a reader saved again is compared with ours, lesion by lesion: kept, moved, resized, relabelled,
-    deleted, added. A rejection note rejects all lesions of a report; what nobody touched is unreviewed. The rows
-    identify patients: they are for the trusted side.
+    A report that a reader saved again is compared with ours, lesion by lesion: kept, moved (to another slice, too),
+    resized, relabelled, deleted, added. A rejection note rejects all lesions of a report; what nobody touched is
+    unreviewed. What becomes of a reader's own bookmarks that we passed on is no feedback. The rows identify patients:
+    they are for the trusted side.
     """
     from dataset_builder.feedback_table import SUFFIX, columns_of, write_feedback
-    from deeplesion_miner.feedback import counts
+    from deeplesion_miner.feedback_rows import counts
 
     if paths and address:
         raise ConfigError("name files or an archive by --archive; not both")
@@ -63,7 +64,7 @@ def command(
     for one in unreadable:
         notice(f"left out: {one.source}: {one.why} {one.detail}".rstrip())
     if not rows:
-        notice("nothing matched: no study with a report of ours that measures lesions")
+        notice("nothing matched: no study with a report of ours in which a model measures lesions")
         return Exit.PARTIAL if unreadable else Exit.NOTHING_MATCHED
     write_feedback(out, rows)
     if output.as_json:

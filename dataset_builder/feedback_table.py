@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 import schemas
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.feedback import FeedbackRow
+from deeplesion_miner.feedback_rows import FeedbackRow
 
 SUFFIX = ".parquet"
 _TYPES = {

@@ -1,74 +1,25 @@
-"""What readers made of our reports: their re-saves and rejection notes, compared lesion by lesion.
+"""What readers made of our models' reports: re-saves and rejection notes, compared lesion by lesion.
 
-Each lesion of each report of ours gives exactly one row, each mark that a reader added one more. Which report is a
-re-save of which is found by `feedback_links`, which mark is which lesion by `feedback_marks`. Identified side.
+Each lesion of each report of a model gives exactly one row for each reader who answered it on their own, or one where
+nobody did; each mark that a reader added is one more. A report of ours that passes on what a person measured gives
+none: what becomes of it says nothing of a model. Which report is a re-save of which is found by `feedback_links`,
+which mark is which lesion by `feedback_pairs`. Identified side.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
-import schemas
 from deeplesion_miner.errors import SumsDoNotHold
+from deeplesion_miner.feedback_geometry import change
 from deeplesion_miner.feedback_links import Chain, chains
-from deeplesion_miner.feedback_marks import Change, FeedbackSettings, Mark, Planes, change, marks_of, pairs
+from deeplesion_miner.feedback_marks import FeedbackSettings, ImageKey, Mark, Planes, marks_of
+from deeplesion_miner.feedback_pairs import pairs
 from deeplesion_miner.feedback_reports import ReadReport, RejectionNote
-from deeplesion_miner.types import Bookmark, Code, Segment
-
-FourNumbers = tuple[float, float, float, float]
-
-
-class FeedbackVerdict(StrEnum):
-    """What became of a lesion. Of several changes the first of moved, resized, relabelled is the verdict."""
-
-    KEPT = "kept"
-    MOVED = "moved"
-    RESIZED = "resized"
-    RELABELLED = "relabelled"
-    DELETED = "deleted"
-    ADDED = "added"
-    REJECTED = "rejected"
-    """With the whole report, by a rejection note."""
-    UNREVIEWED = "unreviewed"
-    """Nobody has saved the report again nor rejected it: no word of praise."""
-
-
-@dataclass(frozen=True)
-class FeedbackRow:
-    """One row of the feedback table; columns, units and meanings are those of `schemas/feedback.toml`."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    sop_instance_uid: str
-    model_name: str
-    model_version: str
-    tracking_uid: str
-    label: str
-    kind: str
-    image_sop_instance_uid: str
-    frame_number: int | None
-    verdict: str
-    geometry_change: str
-    label_change: str
-    reason: str
-    new_label: str
-    new_site: str
-    long_axis_px: FourNumbers | None
-    short_axis_px: FourNumbers | None
-    corrected_long_axis_px: FourNumbers | None
-    corrected_short_axis_px: FourNumbers | None
-    shift_mm: float | None
-    long_axis_change_mm: float | None
-    short_axis_change_mm: float | None
-    shown_displaced: bool
-    link: str
-    saves: int
-    reader: str
-    said_at: str
-    source_series_instance_uid: str
-    source_sop_instance_uid: str
+from deeplesion_miner.feedback_rows import FeedbackRow, FeedbackVerdict, Saved, rejected, unreviewed
+from deeplesion_miner.types import Kind
 
 
 @dataclass(frozen=True)
@@ -88,34 +39,35 @@ def feedback(
 ) -> Feedback:
     """The feedback of one study: rows of our reports in the order of their UIDs and lesions, then what was added.
 
-    The newest re-save of a report counts; a rejected one does not. A report that was saved again is judged by its
-    re-save even where it was itself rejected, since that says more. SumsDoNotHold for a lesion without its one row.
+    The newest re-save of a report counts, of readers who each opened the report itself the newest of each; a rejected
+    one does not. A report that was saved again is judged by its re-save even where it was itself rejected, since that
+    says more. SumsDoNotHold for a lesion without its one row.
     """
-    settings = settings or FeedbackSettings()
+    settings = settings or FeedbackSettings.of_schema()
     read = sorted(reports, key=lambda one: one.uid)
-    judged = list(notes)
-    rejected = {uid: note for note in sorted(judged, key=_newest_last) for uid in note.rejected}
-    found = chains(read, frozenset(rejected), planes, settings)
-    by_uid = {one.uid: one for one in read}
-    rows: list[FeedbackRow] = []
-    for tip in sorted({chain.tip for chain in found.values() if chain.tip}):
-        rows += _of_save(by_uid[tip], found, by_uid, planes, settings)
-    for uid, chain in sorted(found.items()):
-        if not chain.tip:
-            rows += _unsaved(by_uid[uid], chain, rejected.get(uid), planes)
-    check_sums(rows, [mark for uid in found for mark in marks_of(by_uid[uid], planes) if mark.is_measured])
+    notes_by_uid = _rejections(notes)
+    found = chains(read, frozenset(notes_by_uid), planes, settings)
+    study = _Study(
+        {one.uid: one for one in read}, {one.uid: marks_of(one, planes, settings) for one in read}, found, settings
+    )
+    rows = [row for save in sorted({tip.uid for chain in found.values() for tip in chain.tips})
+            for row in study.of_save(save)]  # fmt: skip
+    for uid in study.judged:
+        if not found[uid].tips:
+            rows += study.unsaved(uid, notes_by_uid.get(uid))
+    check_sums(rows, [mark for uid in study.judged for mark in study.lesions(uid) * max(1, len(found[uid].tips))])
     linked = {uid for chain in found.values() for uid in chain.saves}
     return Feedback(_ordered(rows), tuple(one.uid for one in read if one.author is None and one.uid not in linked))
 
 
-def counts(rows: Iterable[FeedbackRow]) -> Mapping[str, int]:
-    """How many rows have each verdict, all verdicts in their order."""
-    verdicts = [row.verdict for row in rows]
-    return {str(one): verdicts.count(one) for one in FeedbackVerdict}
-
-
-def _newest_last(note: RejectionNote) -> tuple[str, str]:
-    return note.written_at, note.sop_instance_uid
+def _rejections(notes: Iterable[RejectionNote]) -> Mapping[str, RejectionNote]:
+    """By rejected object the newest note that rejects it; a note that a newer one rejects is void."""
+    found: dict[str, RejectionNote] = {}
+    for note in sorted(notes, key=lambda one: (one.written_at, one.sop_instance_uid), reverse=True):
+        if note.sop_instance_uid not in found:
+            for uid in note.rejected:
+                found.setdefault(uid, note)
+    return found
 
 
 def _ordered(rows: Sequence[FeedbackRow]) -> tuple[FeedbackRow, ...]:
@@ -124,186 +76,80 @@ def _ordered(rows: Sequence[FeedbackRow]) -> tuple[FeedbackRow, ...]:
 
 
 def check_sums(rows: Iterable[FeedbackRow], lesions: Iterable[Mark]) -> None:
-    """SumsDoNotHold unless each lesion of ours has exactly one row."""
-    judged = sorted((row.sop_instance_uid, row.tracking_uid) for row in rows if row.verdict != FeedbackVerdict.ADDED)
-    ours = sorted((one.bookmark.source.sop_instance_uid, one.bookmark.tracking_uid) for one in lesions)
+    """SumsDoNotHold unless each lesion of ours has exactly one row for each time that it is given."""
+    judged = Counter((row.sop_instance_uid, row.tracking_uid) for row in rows if row.verdict != FeedbackVerdict.ADDED)
+    ours = Counter((one.bookmark.source.sop_instance_uid, one.bookmark.tracking_uid) for one in lesions)
     if judged != ours:
-        raise SumsDoNotHold(f"{len(ours)} lesions of ours gave {len(judged)} rows of feedback, not one each")
+        raise SumsDoNotHold(f"{ours.total()} lesions of ours gave {judged.total()} rows of feedback, not one each")
 
 
-# --- reports that were saved again -----------------------------------------------------------------------
+@dataclass(frozen=True)
+class _Study:
+    """All reports of a study with their marks, and what followed ours."""
 
+    by_uid: Mapping[str, ReadReport]
+    marks: Mapping[str, list[Mark]]
+    found: Mapping[str, Chain]
+    settings: FeedbackSettings
 
-def _of_save(
-    save: ReadReport,
-    found: Mapping[str, Chain],
-    by_uid: Mapping[str, ReadReport],
-    planes: Planes,
-    settings: FeedbackSettings,
-) -> list[FeedbackRow]:
-    """Rows of the reports whose newest re-save this is. Lesions of others that it once held are no additions."""
-    family = [uid for uid in sorted(found) if save.uid in found[uid].saves]
-    before = [mark for uid in family for mark in marks_of(by_uid[uid], planes)]
-    ours = [mark for mark in before if mark.is_measured]
-    after = marks_of(save, planes)
-    measured = [mark for mark in after if mark.is_measured]
-    matched = dict(pairs(ours, measured, settings))
-    rows = []
-    for number, lesion in enumerate(ours):
-        chain = found[lesion.bookmark.source.sop_instance_uid]
-        if chain.tip == save.uid:
-            other = measured[matched[number]] if number in matched else None
-            rows.append(_row(by_uid[lesion.bookmark.source.sop_instance_uid], chain, lesion, save, other, settings))
-    mine = min((uid for uid in family if found[uid].tip == save.uid), key=lambda uid: (_age(by_uid[uid]), uid))
-    new = [mark for number, mark in enumerate(measured) if number not in matched.values()]
-    new += _surplus(before, [mark for mark in after if not mark.is_measured])
-    return rows + [_added(by_uid[mine], found[mine], mark, save) for mark in new]
+    @property
+    def judged(self) -> list[str]:
+        """The reports of models, sorted."""
+        return [uid for uid in sorted(self.found) if self.by_uid[uid].is_of_model]
 
+    def lesions(self, uid: str) -> list[Mark]:
+        """The lesions of a report."""
+        return [mark for mark in self.marks[uid] if mark.is_measured]
 
-def _age(report: ReadReport) -> str:
-    return report.source.content_datetime
+    def of_save(self, save: str) -> list[FeedbackRow]:
+        """Rows of the reports that this re-save answers. Lesions of others that it once held are no additions."""
+        answered = {uid: self._saved(uid, save) for uid in self.judged if self.found[uid].tip_of(save)}
+        if not answered:
+            return []
+        family = [uid for uid in sorted(self.found) if save in self.found[uid].saves]
+        ours = [mark for uid in family for mark in self.lesions(uid)]
+        now = self.lesions(save)
+        matched = dict(pairs(ours, now, self.settings))
+        rows = []
+        for number, lesion in enumerate(ours):
+            saved = answered.get(lesion.bookmark.source.sop_instance_uid)
+            if saved is None:
+                continue
+            if number in matched:
+                other = now[matched[number]]
+                rows.append(saved.kept(lesion, other, change(lesion, other, self.settings)))
+            else:
+                rows.append(saved.deleted(lesion))
+        new = [mark for number, mark in enumerate(now) if number not in matched.values()]
+        new += _surplus([mark for uid in family for mark in self.marks[uid]], self.marks[save])
+        oldest = min(answered, key=lambda uid: (self.by_uid[uid].source.content_datetime, uid))
+        return rows + [answered[oldest].added(mark) for mark in new]
+
+    def _saved(self, uid: str, save: str) -> Saved:
+        tip = self.found[uid].tip_of(save)
+        assert tip is not None
+        return Saved(self.by_uid[uid], self.found[uid], tip, self.by_uid[save])
+
+    def unsaved(self, uid: str, note: RejectionNote | None) -> list[FeedbackRow]:
+        """Rows of a report that nobody has saved again."""
+        report = self.by_uid[uid]
+        if note is None:
+            return [unreviewed(report, self.found[uid], one) for one in self.lesions(uid)]
+        return [rejected(report, note, one) for one in self.lesions(uid)]
 
 
 def _surplus(before: Sequence[Mark], after: Sequence[Mark]) -> list[Mark]:
     """Marks of other tools beyond those of the same kind that our reports drew on the image."""
-    known = [(mark.image, mark.bookmark.kind) for mark in before if not mark.is_measured]
+    known: Counter[tuple[ImageKey | None, Kind]] = Counter(
+        (mark.image, mark.bookmark.kind) for mark in before if not mark.is_measured
+    )
     new = []
     for mark in after:
         what = (mark.image, mark.bookmark.kind)
-        if what in known:
-            known.remove(what)
-        elif mark.image is not None:
+        if mark.is_measured or mark.image is None:
+            continue
+        if known[what]:
+            known[what] -= 1
+        else:
             new.append(mark)
     return new
-
-
-def _row(
-    report: ReadReport, chain: Chain, lesion: Mark, save: ReadReport, other: Mark | None, settings: FeedbackSettings
-) -> FeedbackRow:
-    said = _said(chain, save, other)
-    if other is None:
-        return _lesion_row(report, lesion, FeedbackVerdict.DELETED, **said)
-    found = change(lesion, other, settings)
-    label_change = _label_change(lesion.bookmark, other.bookmark)
-    return _lesion_row(
-        report,
-        lesion,
-        _verdict(found, label_change),
-        **said,
-        geometry_change=found.geometry,
-        label_change=label_change,
-        shift_mm=found.shift_mm,
-        long_axis_change_mm=found.long_axis_mm,
-        short_axis_change_mm=found.short_axis_mm,
-        shown_displaced=other.is_displaced,
-    )
-
-
-def _verdict(found: Change, label_change: str) -> FeedbackVerdict:
-    for verdict in (FeedbackVerdict.MOVED, FeedbackVerdict.RESIZED):
-        if verdict in found.geometry.split("_"):
-            return verdict
-    return FeedbackVerdict.RELABELLED if label_change else FeedbackVerdict.KEPT
-
-
-def _label_change(before: Bookmark, after: Bookmark) -> str:
-    """'label', 'site', 'label_site' or ''; a site that the viewer lost or wrote as free text is no change."""
-    changed = ["label"] if before.label != after.label else []
-    old, new = _site(before), _site(after)
-    if old is not None and new is not None and (old.value, old.scheme) != (new.value, new.scheme):
-        changed.append("site")
-    return "_".join(changed)
-
-
-def _site(bookmark: Bookmark) -> Code | None:
-    site = bookmark.finding_site
-    return None if site is None or site.scheme in schemas.load("feedback")["free_text_schemes"] else site
-
-
-def _added(report: ReadReport, chain: Chain, mark: Mark, save: ReadReport) -> FeedbackRow:
-    return _blank(report, mark, FeedbackVerdict.ADDED, **_said(chain, save, mark), shown_displaced=mark.is_displaced)
-
-
-def _said(chain: Chain, save: ReadReport, mark: Mark | None) -> dict[str, object]:
-    """What every row of a re-save tells of it, and of the mark in it."""
-    reader = mark.bookmark.reader if mark is not None else save.reader
-    told: dict[str, object] = {
-        "link": chain.link,
-        "saves": len(chain.saves),
-        "reader": "" if reader in schemas.load("feedback")["nobody"] else reader,
-        "said_at": save.source.content_datetime,
-        "source_series_instance_uid": save.source.series_instance_uid,
-        "source_sop_instance_uid": save.uid,
-    }
-    if mark is not None:
-        site = _site(mark.bookmark)
-        told["new_label"] = mark.bookmark.label
-        told["new_site"] = "" if site is None else site.meaning
-        told["corrected_long_axis_px"], told["corrected_short_axis_px"] = map(_numbers, mark.true_lines)
-    return told
-
-
-# --- reports that were not -------------------------------------------------------------------------------
-
-
-def _unsaved(report: ReadReport, chain: Chain, note: RejectionNote | None, planes: Planes) -> list[FeedbackRow]:
-    lesions = [mark for mark in marks_of(report, planes) if mark.is_measured]
-    if note is None:
-        reason = "corrected_by_us" if chain.is_corrected else ""
-        return [_lesion_row(report, one, FeedbackVerdict.UNREVIEWED, reason=reason) for one in lesions]
-    said = {
-        "reason": note.reason,
-        "link": "rejection_note",
-        "reader": note.reader,
-        "said_at": note.written_at,
-        "source_series_instance_uid": note.series_instance_uid,
-        "source_sop_instance_uid": note.sop_instance_uid,
-    }
-    return [_lesion_row(report, one, FeedbackVerdict.REJECTED, **said) for one in lesions]
-
-
-# --- rows ------------------------------------------------------------------------------------------------
-
-
-def _lesion_row(report: ReadReport, lesion: Mark, verdict: FeedbackVerdict, **told: object) -> FeedbackRow:
-    long_axis, short_axis = lesion.true_lines
-    return _blank(
-        report,
-        lesion,
-        verdict,
-        **{
-            "tracking_uid": lesion.bookmark.tracking_uid,
-            "label": lesion.bookmark.label,
-            "long_axis_px": _numbers(long_axis),
-            "short_axis_px": _numbers(short_axis),
-            **told,
-        },
-    )
-
-
-def _blank(report: ReadReport, mark: Mark, verdict: FeedbackVerdict, **told: object) -> FeedbackRow:
-    """A row in which nothing is said that `told` does not say."""
-    empty: dict[str, object] = dict.fromkeys(FeedbackRow.__annotations__)
-    texts = ("tracking_uid", "label", "geometry_change", "label_change", "reason", "new_label", "new_site", "link",
-             "reader", "said_at", "source_series_instance_uid", "source_sop_instance_uid")  # fmt: skip
-    empty.update(dict.fromkeys(texts, ""))
-    values = {
-        **empty,
-        "study_instance_uid": report.source.study_instance_uid,
-        "series_instance_uid": report.source.series_instance_uid,
-        "sop_instance_uid": report.uid,
-        "model_name": report.author.name if report.author else "",
-        "model_version": report.author.version if report.author else "",
-        "kind": str(mark.bookmark.kind),
-        "image_sop_instance_uid": mark.image[0] if mark.image else "",
-        "frame_number": mark.image[1] if mark.image else None,
-        "verdict": str(verdict),
-        "shown_displaced": False,
-        "saves": 0,
-        **told,
-    }
-    return FeedbackRow(**values)  # type: ignore[arg-type]
-
-
-def _numbers(line: Segment | None) -> FourNumbers | None:
-    return None if line is None else (*line.start, *line.end)

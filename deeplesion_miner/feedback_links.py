@@ -9,9 +9,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from deeplesion_miner.feedback_marks import FeedbackSettings, Mark, Planes, distance, is_link, marks_of
-from deeplesion_miner.feedback_reports import ReadReport
+from deeplesion_miner.feedback_geometry import distance
+from deeplesion_miner.feedback_marks import FeedbackSettings, Mark, Planes, marks_of
+from deeplesion_miner.feedback_pairs import UNTOUCHED, is_link
+from deeplesion_miner.feedback_reports import ReadReport, known_reader
 from deeplesion_miner.merge import SAVES_WITHOUT_PREDECESSOR
+
+
+@dataclass(frozen=True)
+class Tip:
+    """A re-save that counts."""
+
+    uid: str
+    """SOP Instance UID."""
+    link: str
+    """How it was found: 'predecessor', 'same_series' or 'label_and_place'."""
 
 
 @dataclass
@@ -22,12 +34,14 @@ class Chain:
     """SOP Instance UID of the report itself."""
     saves: list[str] = field(default_factory=list)
     """SOP Instance UIDs of its re-saves, oldest first, rejected ones among them."""
-    tip: str = ""
-    """The newest re-save that is not rejected; '' = none."""
-    link: str = ""
-    """How the tip was found: 'predecessor', 'same_series' or 'label_and_place'."""
+    tips: tuple[Tip, ...] = ()
+    """The newest re-save that is not rejected; of readers who each opened our report itself the newest of each."""
     is_corrected: bool = False
     """A report of ours names it as its predecessor."""
+
+    def tip_of(self, uid: str) -> Tip | None:
+        """The re-save among those that count."""
+        return next((tip for tip in self.tips if tip.uid == uid), None)
 
 
 def chains(
@@ -47,7 +61,7 @@ class _Linking:
         self.rejected = rejected
         self.settings = settings
         self.marks: Mapping[str, list[Mark]] = {
-            one.uid: [mark for mark in marks_of(one, planes) if mark.is_measured] for one in reports
+            one.uid: [mark for mark in marks_of(one, planes, settings) if mark.is_measured] for one in reports
         }
         self.on_image = {uid: _by_image(marks) for uid, marks in self.marks.items()}
         named = {p for one in reports if one.author is not None for p in one.source.predecessors}
@@ -67,8 +81,25 @@ class _Linking:
                 chain = self.chains[uid]
                 chain.saves.append(report.uid)
                 if report.uid not in self.rejected:
-                    chain.tip, chain.link = report.uid, link
+                    beside = tuple(tip for tip in chain.tips if self._is_beside(tip, report, link))
+                    chain.tips = (*beside, Tip(report.uid, link))
         return self.chains
+
+    def _is_beside(self, tip: Tip, report: ReadReport, link: str) -> bool:
+        """Whether the newer report leaves the older one standing: by another reader, who did not start from it."""
+        one, other = known_reader(self.by_uid[tip.uid].reader), known_reader(report.reader)
+        by_two = bool(one) and bool(other) and one != other
+        return by_two and link == "predecessor" and tip.uid not in self._ancestors(report)
+
+    def _ancestors(self, report: ReadReport) -> frozenset[str]:
+        """All reports that it names, and those that they name, and so on."""
+        found: set[str] = set()
+        waiting = [report.uid]
+        while waiting:
+            named = set(self.by_uid[waiting.pop()].source.predecessors) & self.by_uid.keys() - found
+            found |= named
+            waiting += sorted(named)
+        return frozenset(found)
 
     def _family(self, report: ReadReport) -> tuple[frozenset[str], str]:
         """Our reports that this one follows, and by what; empty where it is a reader's own."""
@@ -94,7 +125,7 @@ class _Linking:
         before.sort(key=lambda chain: _age(self.by_uid[chain.ours]), reverse=True)
         for mark in self.marks[report.uid]:
             fits = [
-                (strength, distance(old, mark), rank)
+                (strength, 0.0 if strength == UNTOUCHED else distance(old, mark), rank)
                 for rank, chain in enumerate(before)
                 for state in (chain.ours, *chain.saves)
                 for old in self.on_image[state].get(mark.image, ())

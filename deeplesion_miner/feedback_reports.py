@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import schemas
 from deeplesion_miner.results import Author
 from deeplesion_miner.types import Bookmark, Source
+
+
+def known_reader(name: str) -> str:
+    """The name; '' where viewers write it for nobody."""
+    return "" if name in schemas.load("feedback")["nobody"] else name
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,11 @@ class ReadReport:
     def uid(self) -> str:
         """SOP Instance UID."""
         return self.source.sop_instance_uid
+
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it is ours and a model's; one that passes on what a person measured says nothing of a model."""
+        return self.author is not None and self.author.is_algorithm
 
     @property
     def reader(self) -> str:

@@ -43,10 +43,10 @@ class StudyReports:
 
 
 def study_reports(archive: TransportArchive, query: StudyQuery) -> Iterator[StudyReports]:
-    """Every study that holds a report of ours. Raises `ArchiveError` where the archive is away."""
+    """Every study that holds a report of a model of ours. Raises `ArchiveError` where the archive is away."""
     for study in archive.studies(query):
         found = _of_study(archive, archive.listing(study))
-        if any(report.author is not None for report in found.reports):
+        if any(report.is_of_model for report in found.reports):
             yield found
 
 
@@ -61,7 +61,7 @@ def _of_study(archive: TransportArchive, listing: StudyListing) -> StudyReports:
         report = _report(archive, answer)
         if report is not None:
             reports.append(report)
-    if not any(report.author is not None for report in reports):
+    if not any(report.is_of_model for report in reports):
         return StudyReports(listing.study, (), (), {}, ())
     for note in _notes(archive, listing):
         if isinstance(note, RejectionNote):
@@ -164,8 +164,8 @@ def rejection_note(dataset: Dataset) -> RejectionNote | None:
 
 
 def _planes(archive: TransportArchive, reports: Iterable[ReadReport]) -> tuple[Planes, tuple[Unreadable, ...]]:
-    """Planes of all images that the reports measure on; images of our lesions that are not to be had."""
-    of_ours = _measured_on(report for report in reports if report.author is not None)
+    """Planes of all images that the reports measure on; images of our models' lesions that are not to be had."""
+    of_ours = _measured_on(report for report in reports if report.is_of_model)
     series: dict[tuple[str, str], set[str]] = {}
     for ref in of_ours | _measured_on(reports):
         series.setdefault((ref.study_instance_uid, ref.series_instance_uid), set()).add(ref.sop_instance_uid)

@@ -12,7 +12,7 @@ import pytest
 import schemas
 from dataset_builder.feedback_table import read_feedback, write_feedback
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.feedback import FeedbackRow
+from deeplesion_miner.feedback_rows import FeedbackRow
 
 COLUMNS = schemas.load("feedback")["tables"]["feedback"]["columns"]
 EXAMPLES = {"string": "caf\u00e9", "int32": 3, "float64": 0.1, "float64[4]": (0.1, 2.0, 3.5, -4.0), "bool": True}

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 import schemas
 from deeplesion_miner.errors import SumsDoNotHold
-from deeplesion_miner.feedback import Feedback, FeedbackRow, FeedbackVerdict, check_sums, counts, feedback
+from deeplesion_miner.feedback import Feedback, check_sums, feedback
 from deeplesion_miner.feedback_marks import FeedbackSettings, Planes, marks_of
 from deeplesion_miner.feedback_reports import ReadReport, RejectionNote
+from deeplesion_miner.feedback_rows import FeedbackRow, FeedbackVerdict, counts
 from deeplesion_miner.results import Author
 from deeplesion_miner.types import Axis, Bookmark, Code, ImagePlane, ImageRef, Kind, Point, Segment, SegmentMm, Source
 
@@ -177,13 +178,69 @@ def test_a_cross_over_a_deleted_lesion_is_its_correction() -> None:
     assert (row.verdict, row.geometry_change, row.label_change) == ("moved", "moved_resized", "label")
 
 
-def test_a_cross_on_another_image_is_another_lesion() -> None:
-    assert verdicts(ours(mark()), saved(mark(ref=ANOTHER_IMAGE))) == ["deleted", "added"]
+def test_a_lesion_drawn_again_on_another_slice_under_its_label_is_moved() -> None:
+    row = only(ours(mark()), saved(mark(shifted(LONG_HANDLE, (3.0, 4.0)), ref=ANOTHER_IMAGE)))
+    assert (row.verdict, row.geometry_change, row.label_change) == ("moved", "moved_resized", "")
+    assert row.shift_mm == pytest.approx(math.hypot(0.8 * 6, 0.8 * 4, 5.0))
+    assert row.slice_shift_mm == pytest.approx(-5.0), "towards the head"
+    assert (row.long_axis_change_mm, row.short_axis_change_mm) == (pytest.approx(0.8 * 6), pytest.approx(0.0))
+    assert (row.image_sop_instance_uid, row.frame_number) == ("1.2.3", 1)
+    assert (row.corrected_image_sop_instance_uid, row.corrected_frame_number) == ("1.2.4", 1)
+    assert row.corrected_long_axis_px == (43.0, 54.0, 69.0, 54.0)
+
+
+def test_a_lesion_of_the_same_size_on_another_slice_is_moved_and_not_resized() -> None:
+    row = only(ours(mark()), saved(mark(ref=ANOTHER_IMAGE)))
+    assert (row.verdict, row.geometry_change) == ("moved", "moved")
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        mark(label="", ref=ANOTHER_IMAGE),
+        mark(label="Lesion 2", ref=ANOTHER_IMAGE),
+        mark(shifted(CROSS, (21.0, 0.0)), ref=ANOTHER_IMAGE),
+        mark(ref=image_ref("1.2.5")),
+        mark(ref=image_ref("1.2.6")),
+        mark(ref=image_ref("1.2.7")),
+        mark((), ref=ANOTHER_IMAGE),
+    ],
+    ids=["unnamed", "another label", "beside it", "far", "in another frame", "on an unknown plane", "without ends"],
+)
+def test_a_cross_on_another_slice_that_nothing_ties_to_ours_is_another_lesion(after: Bookmark) -> None:
+    planes = {
+        **PLANES,
+        ("1.2.5", 1): axial_plane(15.5),
+        ("1.2.6", 1): replace(axial_plane(5.0), frame_of_reference_uid="1.10"),
+    }
+    assert [row.verdict for row in told(ours(mark()), saved(after), planes=planes).rows] == ["deleted", "added"]
+
+
+def test_of_equal_labels_on_another_slice_the_nearest_is_the_same() -> None:
+    near, far = mark(shifted(CROSS, (4.0, 0.0)), ref=ANOTHER_IMAGE), mark(shifted(CROSS, (9.0, 0.0)), ref=ANOTHER_IMAGE)
+    row, added = told(ours(mark()), saved(far, near)).rows
+    assert (row.shift_mm, added.verdict) == (pytest.approx(math.hypot(3.2, 5.0)), "added")
+
+
+def test_a_name_on_another_slice_says_more_than_a_place_without_one() -> None:
+    over_the_old_place = mark(shifted(scaled(CROSS, 1.2), (1.0, 0.0)), "")
+    assert verdicts(ours(mark()), saved(over_the_old_place, mark(ref=ANOTHER_IMAGE))) == ["moved", "added"]
+
+
+def test_a_lesion_that_stayed_on_its_slice_is_none_that_was_drawn_on_another_under_its_label() -> None:
+    assert verdicts(ours(mark()), saved(mark(ref=ANOTHER_IMAGE), mark())) == ["kept", "added"]
+    row, added = told(ours(mark()), saved(mark(ref=ANOTHER_IMAGE), mark(label="x"))).rows
+    assert (row.verdict, added.new_label) == ("relabelled", "Lesion 1")
 
 
 def test_who_keeps_the_tracking_uid_keeps_the_lesion_wherever_it_goes() -> None:
-    row = only(ours(mark(tracking_uid="1.8")), saved(mark(OTHER, "x", ref=ANOTHER_IMAGE, tracking_uid="1.8")))
-    assert (row.verdict, row.geometry_change, row.shift_mm) == ("moved", "moved", None)
+    away = saved(mark(OTHER, "x", ref=ANOTHER_IMAGE, tracking_uid="1.8"))
+    row = only(ours(mark(tracking_uid="1.8")), away)
+    assert (row.verdict, row.geometry_change, row.label_change) == ("moved", "moved_resized", "label")
+    assert row.shift_mm == pytest.approx(math.hypot(0.8 * 49.75, 0.8 * 30, 5.0), rel=0.01)
+    row = only(ours(mark(tracking_uid="1.8")), away, planes={})
+    assert (row.verdict, row.geometry_change, row.shift_mm, row.slice_shift_mm) == ("moved", "moved", None, None)
+    assert row.corrected_image_sop_instance_uid == "1.2.4"
 
 
 def test_a_line_in_place_of_a_cross_is_resized_and_a_line_alone_is_compared_too() -> None:
@@ -264,6 +321,45 @@ def in_patient(plane: ImagePlane) -> Bookmark:
 def test_patient_coordinates_are_compared_on_the_image() -> None:
     assert only(ours(mark()), saved(in_patient(PLANE))).verdict == "kept"
     assert only(ours(mark()), saved(in_patient(PLANE)), planes={}).verdict == "kept", "by its label alone"
+
+
+def moved_in_patient(by: tuple[float, float, float], frame: str = "1.9", ref: ImageRef | None = IMAGE) -> Bookmark:
+    """The cross in patient coordinates, dragged there."""
+    one = in_patient(PLANE)
+
+    def there(axis: Axis | None) -> Axis:
+        assert axis is not None and isinstance(axis.segment, SegmentMm)
+        return Axis(SegmentMm(*(tuple(map(sum, zip(end, by, strict=True)))  # type: ignore[arg-type]
+                                for end in (axis.segment.start, axis.segment.end))))  # fmt: skip
+
+    return replace(
+        one,
+        long_axis=there(one.long_axis),
+        short_axis=there(one.short_axis),
+        frame_of_reference_uid=frame,
+        images=() if ref is None else (ref,),
+    )
+
+
+@pytest.mark.parametrize("ref", [IMAGE, ANOTHER_IMAGE, None], ids=["ours", "another image", "no image"])
+def test_ends_in_the_patient_lie_where_they_lie_whatever_image_is_named(ref: ImageRef | None) -> None:
+    row = only(ours(mark()), saved(moved_in_patient((0.0, 0.0, 0.0), ref=ref)))
+    assert (row.verdict, row.corrected_image_sop_instance_uid) == ("kept", "1.2.3")
+    row = only(ours(mark()), saved(moved_in_patient((0.0, 0.0, 5.0), ref=ref)))
+    assert (row.verdict, row.corrected_image_sop_instance_uid) == ("moved", "1.2.4")
+    assert (row.shift_mm, row.slice_shift_mm) == (pytest.approx(5.0), pytest.approx(-5.0))
+
+
+def test_ends_in_the_patient_on_a_slice_that_nobody_else_measured_on_are_moved_without_an_image() -> None:
+    row = only(ours(mark()), saved(moved_in_patient((0.0, 1.0, -5.0))))
+    assert (row.verdict, row.geometry_change, row.corrected_image_sop_instance_uid) == ("moved", "moved", "")
+    assert (row.shift_mm, row.slice_shift_mm) == (pytest.approx(math.sqrt(26)), pytest.approx(5.0))
+    assert row.corrected_long_axis_px is None
+
+
+def test_ends_in_another_frame_of_reference_are_nowhere_on_our_image() -> None:
+    assert verdicts(ours(mark()), saved(moved_in_patient((0.0, 0.0, 0.0), "1.10"))) == ["deleted", "added"]
+    assert verdicts(ours(mark()), saved(moved_in_patient((0.0, 0.0, 9.0), ""))) == ["deleted", "added"]
 
 
 def test_ends_that_are_no_numbers_have_a_verdict_by_their_label() -> None:
@@ -393,6 +489,12 @@ def test_of_two_reports_of_ours_a_mark_speaks_for_the_newest_that_it_fits() -> N
     assert {row.sop_instance_uid: row.verdict for row in found.rows} == {OURS: "unreviewed", "1.5.2": "kept"}
 
 
+def test_noise_does_not_tell_which_of_two_reports_of_ours_an_untouched_mark_speaks_for() -> None:
+    old, new = ours(mark()), ours(mark(shifted(CROSS, (1e-4, 0.0))), uid="1.5.2", when="20240101083000")
+    found = told(old, new, report(SAVE, mark(), when="20240101090000"))
+    assert {row.sop_instance_uid: row.verdict for row in found.rows} == {OURS: "unreviewed", "1.5.2": "kept"}
+
+
 def test_a_re_save_of_two_reports_of_ours_answers_both() -> None:
     one, two = ours(mark()), ours(mark(OTHER, "Lesion 2"), uid="1.5.2")
     both = saved(mark(LONG_HANDLE), mark(OTHER, "Lesion 2"), mark(CROSS, ref=ANOTHER_IMAGE), names=(OURS, "1.5.2"))
@@ -426,6 +528,88 @@ def test_reports_of_ours_without_lesions_are_neither_answered_nor_told() -> None
     assert told(volumes) == Feedback(())
 
 
+# --- reports that pass on what a person measured ---------------------------------------------------------
+
+
+def passed_on(
+    *marks: Bookmark, uid: str = "1.5.7", when: str = "20240101083000", names: tuple[str, ...] = ()
+) -> ReadReport:
+    return replace(ours(*marks, uid=uid, when=when, names=names), author=Author("", is_algorithm=False))
+
+
+def test_what_becomes_of_a_report_that_passes_on_a_person_s_measurements_is_no_feedback() -> None:
+    for copy in (
+        report(SAVE, mark(), when="20240101090000"),
+        report(SAVE, mark(LONG_HANDLE), names=("1.5.7",), when="20240101090000"),
+    ):
+        assert told(passed_on(mark()), copy) == Feedback(())
+
+
+def test_a_copy_of_what_was_passed_on_says_nothing_of_a_model_s_report_beside_it() -> None:
+    model = ours(mark(OTHER, "Lesion 2"))
+    found = told(model, passed_on(mark()), report(SAVE, mark(), when="20240101090000"))
+    assert [(row.sop_instance_uid, row.verdict) for row in found.rows] == [(OURS, "unreviewed")]
+    assert found.unlinked == (), "it answers what we passed on"
+
+
+def test_marks_that_were_passed_on_are_not_added_to_a_model_s_report_that_was_saved_with_them() -> None:
+    model, person = ours(mark(OTHER, "Lesion 2")), passed_on(mark())
+    found = told(model, person, saved(mark(), mark(OTHER, "Lesion 2"), mark(SHORT_HANDLE, "x", ref=ANOTHER_IMAGE),
+                                      names=(OURS, "1.5.7")))  # fmt: skip
+    assert [(row.sop_instance_uid, row.verdict, row.new_label) for row in found.rows] == [
+        (OURS, "kept", "Lesion 2"),
+        (OURS, "added", "x"),
+    ]
+
+
+def test_a_re_save_of_a_model_s_report_stands_where_it_was_passed_on_and_edited_once_more() -> None:
+    first = saved(mark(LONG_HANDLE))
+    again = passed_on(mark(LONG_HANDLE), names=(SAVE,), when="20240101090000")
+    edited = saved(mark(LONG_HANDLE, "x"), uid=NEWER, names=("1.5.7",), when="20240101110000")
+    row = only(ours(mark()), first, again, edited)
+    assert (row.source_sop_instance_uid, row.verdict, row.label_change) == (SAVE, "resized", "")
+
+
+# --- two readers -----------------------------------------------------------------------------------------
+
+
+def by(reader: str, *marks: Bookmark, uid: str, names: tuple[str, ...], hour: int) -> ReadReport:
+    return saved(*(replace(one, reader=reader) for one in marks), uid=uid, names=names, when=f"20240101{hour:02d}0000")
+
+
+def test_two_readers_who_each_opened_our_report_have_a_row_each() -> None:
+    two = ours(mark(), mark(OTHER, "Lesion 2"))
+    first = by("Doe^Jane", mark(), uid=SAVE, names=(OURS,), hour=9)
+    second = by("Roe^John", mark(LONG_HANDLE), mark(OTHER, "Lesion 2"), uid=NEWER, names=(OURS,), hour=10)
+    found = told(two, first, second).rows
+    assert [(row.label, row.verdict, row.reader) for row in found] == [
+        ("Lesion 1", "kept", "Doe^Jane"),
+        ("Lesion 2", "deleted", "Doe^Jane"),
+        ("Lesion 1", "resized", "Roe^John"),
+        ("Lesion 2", "kept", "Roe^John"),
+    ]
+    assert {row.saves for row in found} == {2}
+
+
+def test_a_reader_who_goes_on_from_another_s_re_save_has_the_last_word() -> None:
+    first = by("Doe^Jane", mark(LONG_HANDLE), uid=SAVE, names=(OURS,), hour=9)
+    assert verdicts(ours(mark()), first, by("Roe^John", mark(), uid=NEWER, names=(SAVE,), hour=10)) == ["kept"]
+    middle = by("Roe^John", mark(SHORT_HANDLE), uid="1.6.2", names=(SAVE,), hour=10)
+    last = by("Poe^Edgar", mark(), uid=NEWER, names=("1.6.2",), hour=11)
+    assert verdicts(ours(mark()), first, middle, last) == ["kept"]
+
+
+@pytest.mark.parametrize("reader", ["Doe^Jane", "", "unknown^unknown"])
+def test_the_newest_re_save_counts_where_it_may_be_the_same_reader_s(reader: str) -> None:
+    first = by("Doe^Jane", mark(LONG_HANDLE), uid=SAVE, names=(OURS,), hour=9)
+    assert verdicts(ours(mark()), first, by(reader, mark(), uid=NEWER, names=(OURS,), hour=10)) == ["kept"]
+
+
+def test_a_re_save_that_names_nothing_is_the_last_word_whoever_made_it() -> None:
+    first = by("Doe^Jane", mark(LONG_HANDLE), uid=SAVE, names=(OURS,), hour=9)
+    assert verdicts(ours(mark()), first, by("Roe^John", mark(), uid=NEWER, names=(), hour=10)) == ["kept"]
+
+
 # --- rejection -------------------------------------------------------------------------------------------
 
 
@@ -444,6 +628,22 @@ def test_a_note_rejects_all_lesions_of_a_report() -> None:
 def test_the_newest_note_gives_the_reason() -> None:
     notes = (note(OURS, reason="worklist", uid="1.9.2", when="20240101130000"), note(OURS))
     assert told(ours(mark()), notes=notes).rows[0].reason == "worklist"
+
+
+def test_a_note_that_a_newer_one_rejects_is_void() -> None:
+    revoked = (note(OURS, uid="1.9.1"), note("1.9.1", uid="1.9.2", when="20240101130000"))
+    assert verdicts(ours(mark()), notes=revoked) == ["unreviewed"]
+    assert verdicts(ours(mark()), notes=(*revoked, note("1.9.2", uid="1.9.3", when="20240101140000"))) == ["rejected"]
+
+
+def test_a_new_report_after_a_rejected_one_is_judged_on_its_own() -> None:
+    old, new = ours(mark()), ours(mark(SHORT_HANDLE), uid="1.5.2", when="20240102080000", names=(OURS,))
+    save = saved(mark(LONG_HANDLE), names=("1.5.2",), when="20240102090000")
+    found = told(old, new, save, notes=(note(OURS, reason="patient_safety"),)).rows
+    assert [(row.sop_instance_uid, row.verdict, row.reason) for row in found] == [
+        (OURS, "rejected", "patient_safety"),
+        ("1.5.2", "resized", ""),
+    ]
 
 
 def test_a_re_save_tells_more_than_the_rejection_of_what_it_replaced() -> None:
@@ -491,7 +691,7 @@ def test_columns_are_those_of_the_schema() -> None:
 
 def test_a_lesion_without_its_row_is_an_error_of_ours() -> None:
     one = ours(mark())
-    rows, lesions = told(one).rows, marks_of(one, PLANES)
+    rows, lesions = told(one).rows, marks_of(one, PLANES, FeedbackSettings.of_schema())
     check_sums(rows, lesions)
     for broken in ((), (*rows, *rows)):
         with pytest.raises(SumsDoNotHold, match=f"1 lesions of ours gave {len(broken)} rows"):
@@ -527,7 +727,7 @@ def test_every_lesion_has_one_row_and_every_mark_is_a_lesion_or_added(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(MARKS, st.floats(-5, 5), st.floats(-5, 5))
 def test_noise_is_never_an_edit_and_a_drag_is_always_one(one: Bookmark, x: float, y: float) -> None:
-    noise = FeedbackSettings().noise_px
+    noise = FeedbackSettings.of_schema().noise_px
     assert one.long_axis and one.short_axis
     ends = [end for axis in (one.long_axis, one.short_axis) if isinstance(axis.segment, Segment)
             for end in (axis.segment.start, axis.segment.end)]  # fmt: skip

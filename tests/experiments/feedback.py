@@ -16,7 +16,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from deeplesion_miner.feedback import FeedbackRow, feedback
+from deeplesion_miner.feedback import feedback
+from deeplesion_miner.feedback_rows import FeedbackRow
 from deeplesion_miner.types import StudyQuery
 from dicom_io.feedback_reading import study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings
@@ -44,7 +45,7 @@ def compare(planted: Planted, rows: Iterable[FeedbackRow]) -> Table:
             added[row.sop_instance_uid] += 1
             continue
         said = planted.lesions[row.sop_instance_uid, row.label]
-        found[_word(said), _word(Said(row.verdict, row.geometry_change, row.label_change))] += 1
+        found[_word(said), _word(said_of(row))] += 1
     for uid, wanted in planted.added.items():
         both = min(wanted, added[uid])
         found["added", "added"] += both
@@ -53,8 +54,16 @@ def compare(planted: Planted, rows: Iterable[FeedbackRow]) -> Table:
     return found
 
 
+def said_of(row: FeedbackRow) -> Said:
+    """What a row tells of a lesion."""
+    is_elsewhere = row.corrected_image_sop_instance_uid not in ("", row.image_sop_instance_uid)
+    return Said(row.verdict, row.geometry_change, row.label_change, is_elsewhere)
+
+
 def _word(said: Said) -> str:
     changes = [*filter(None, said.geometry_change.split("_")), *(["relabelled"] if said.label_change else [])]
+    if said.is_on_another_slice:
+        changes[0] += " to another slice"
     return " and ".join(changes) or said.verdict
 
 

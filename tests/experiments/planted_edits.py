@@ -29,7 +29,8 @@ SPACINGS_MM = ((1.6, 1.6), (1.6, 1.6), (1.8, 1.4))
 LESIONS_A_STUDY = 12
 APART_PX = 17.0
 """Least distance of two lesions' middles on one slice: their crosses may touch."""
-EDITS = ("moved", "resized", "relabelled", "deleted", "moved_resized", "moved and relabelled", "resized and relabelled")
+EDITS = ("moved", "resized", "relabelled", "deleted", "moved_resized", "moved and relabelled", "resized and relabelled",
+         "another slice", "dragged to another slice")  # fmt: skip
 AMBIGUOUS = ("moved_resized and relabelled",)
 KEPT_SHARE, ADDED_SHARE = 0.2, 0.15
 AUTHOR = Author("planted model", "3.1", "deeplesion_miner", parameters=(("weights", "abc"),))
@@ -44,6 +45,7 @@ class Said:
     verdict: str
     geometry_change: str = ""
     label_change: str = ""
+    is_on_another_slice: bool = False
 
 
 @dataclass
@@ -232,6 +234,10 @@ class _Study:
             del state[label]
             truth[label] = Said("deleted")
             return
+        if edit.endswith("another slice"):
+            state[label] = self._on_another_slice(one, is_drawn_again=edit == "another slice")
+            truth[label] = Said("moved", "moved_resized" if edit == "another slice" else "moved", "", True)
+            return
         geometry = edit.removesuffix(" and relabelled") if edit != "relabelled" else ""
         relabelled = edit.endswith("relabelled")
         lines = self._changed(geometry, one) if geometry else one.lines_px
@@ -239,6 +245,16 @@ class _Study:
         state[label] = replace(one, lines_px=lines, label=named, values=tuple(_length_mm(x, one.on) for x in lines))
         verdict = geometry.split("_")[0] if geometry else "relabelled"
         truth[label] = Said(verdict, geometry, "label" if relabelled else "")
+
+    def _on_another_slice(self, one: Drawing, *, is_drawn_again: bool) -> Drawing:
+        """Under its label and over its place, one or two slices away: drawn again, or the same cross taken there."""
+        slices = [self.series.drawn_on(index) for index in range(SLICES)]
+        on = self.chance.choice([other for other in slices if other.ref != one.on.ref])
+        factor = 1 + self.chance.choice([-0.3, -0.1, 0.1, 0.3]) if is_drawn_again else 1.0
+        there = replace(one, on=on, lines_px=_scaled_about(one, factor))
+        aside_mm = self.chance.uniform(0, 0.4) * _length_mm(one.lines_px[0], on)
+        lines = _shifted(there, min(aside_mm, 10.0), self.chance.uniform(0, 2 * math.pi))
+        return replace(there, lines_px=lines, values=tuple(_length_mm(line, on) for line in lines))
 
     def _new_name(self, state: dict[str, Drawing], label: str) -> str:
         """Mostly another word; now and then none at all, or that of another lesion that the reader deleted."""

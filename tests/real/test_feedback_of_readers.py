@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from deeplesion_miner.feedback import Feedback, FeedbackRow, feedback
+from deeplesion_miner.feedback import Feedback, feedback
+from deeplesion_miner.feedback_rows import FeedbackRow
 from deeplesion_miner.types import StudyQuery
 from dicom_io.feedback_reading import study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from deeplesion_miner.feedback import Feedback, FeedbackRow, feedback
+from deeplesion_miner.feedback import Feedback, feedback
+from deeplesion_miner.feedback_rows import FeedbackRow
 from deeplesion_miner.types import StudyQuery
 from dicom_io.feedback_reading import study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings
