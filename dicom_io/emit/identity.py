@@ -83,9 +83,13 @@ def series_uid(kind: str, result: Result, settings: str) -> str:
 
 def _uid(what: str, kind: str, result: Result, settings: str, predecessors: Sequence[ObjectRef]) -> str:
     """Derived from all that the object's bytes depend on: the result, the settings, how this kind is laid out."""
-    layout = str(schemas.load("emit")["layout"][kind])
     named = _said(tuple(predecessors)) if kind == CORRECTING else ""
-    return derived_uid(what, kind, layout, settings, content_digest(result), named)
+    return derived_uid(what, kind, layout_of(kind), settings, content_digest(result), named)
+
+
+def layout_of(kind: str) -> str:
+    """The number of the kind's layout: with another one, the same result is another object."""
+    return str(schemas.load("emit")["layout"][kind])
 
 
 def tracking_uid(result: Result, lesion: ReportedLesion) -> str:
