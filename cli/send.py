@@ -69,12 +69,15 @@ def command(
     command; several may run at once. Exit code 3: something has not arrived, or not yet.
     """
     from dicom_io.destination import checked, is_web
+    from dicom_io.web import printable
 
     send = configuration.settings.send
     if send.to and send.stow_url:
         raise ConfigError("--to and --stow both say where results go; give one")
     if send.stow_url and not is_web(send.stow_url):
-        raise ConfigError(f"--stow {send.stow_url}: expected a URL, for instance https://pacs.example.org/dicom-web")
+        raise ConfigError(
+            f"--stow {printable(send.stow_url)}: expected a URL, for instance https://pacs.example.org/dicom-web"
+        )
     destination = checked(send.to or send.stow_url) if send.to or send.stow_url else None
     if files and (status or forget_delivered):
         raise ConfigError("--status and --forget-delivered send nothing; leave out the files")

@@ -26,6 +26,8 @@ class Address:
         host = host.removeprefix("[").removesuffix("]")
         if not host or any(character.isspace() for character in host):
             raise ConfigError(f"archive address {text!r}: the host {host!r} is empty or holds a space")
+        if not is_host(host):
+            raise ConfigError(f"archive address {text!r}: {host!r} is neither the name of a host nor a number")
         if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
             raise ConfigError(f"archive address {text!r}: the port {port!r} is not a number from 1 to 65535")
         return cls(ae_title(title), host, int(port))
@@ -33,6 +35,15 @@ class Address:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.ae_title}@{host}:{self.port}"
+
+
+def is_host(text: str) -> bool:
+    """Whether a text can be the name or the number of a host (RFC 1035 2.3.4: no part of a name is longer than 63)."""
+    try:
+        text.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(text) and text.isprintable()
 
 
 def ae_title(text: str) -> str:

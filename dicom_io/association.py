@@ -85,6 +85,9 @@ def associate(
         text = f"the host {address.host} is not known here ({error.strerror}): check its name, or give its number"
         temporary = error.errno == socket.EAI_AGAIN
         raise ArchiveError(text, peer=str(address), operation="A-ASSOCIATE", temporary=temporary) from error
+    except UnicodeError as error:
+        text = f"the host {address.host!r} is not known here (it cannot be the name of a host): check its name"
+        raise ArchiveError(text, peer=str(address), operation="A-ASSOCIATE", temporary=False) from error
     if not association.is_established:
         if rejections:
             raise _rejection(rejections[0], address, calling_ae)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal
 
 from deeplesion_miner.errors import ConfigError
-from dicom_io.address import Address
+from dicom_io.address import Address, ae_title
 from dicom_io.association import Limits
 from dicom_io.commitment import CommitmentReport, OnReport
 from dicom_io.committing import Committer
@@ -45,15 +45,23 @@ class WireSettings:
     """Whether what the archive lists is fetched and compared with ours; auto: over DICOMweb, where archives silently
     keep an older object."""
 
+    def __post_init__(self) -> None:
+        ae_title(self.calling_ae)
+        if self.report_port is not None and not 0 <= self.report_port <= 65535:
+            raise ConfigError(f"report port {self.report_port}: not a number from 0 to 65535")
+
 
 def is_web(destination: str) -> bool:
     """Whether a destination is the URL of a STOW-RS service."""
-    return destination.startswith(("http://", "https://"))
+    return destination.strip().lower().startswith(("http://", "https://"))
 
 
 def checked(destination: str) -> str:
     """The destination, written in one way only; ConfigError for what is neither an address nor a URL."""
-    return destination.rstrip("/") if is_web(destination) else str(Address.parse(destination))
+    if not is_web(destination):
+        return str(Address.parse(destination))
+    scheme, _, rest = destination.strip().rstrip("/").partition(":")
+    return WebAddress(f"{scheme.lower()}:{rest}").url
 
 
 def open_wire(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:

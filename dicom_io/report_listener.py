@@ -41,8 +41,9 @@ class ReportListener:
             self._server = entity.start_server(
                 (host, port), block=False, evt_handlers=handlers, ssl_context=tls_context
             )
-        except OSError as error:
-            text = f"the receiver of commitment reports {ae_title} on {host}:{port}: {error.strerror or error}"
+        except (OSError, UnicodeError) as error:
+            why = getattr(error, "strerror", None) or error
+            text = f"the receiver of commitment reports {ae_title} on {host}:{port}: {why}"
             raise ConfigError(text) from error
         self.port: int = self._server.socket.getsockname()[1]
 

@@ -176,6 +176,8 @@ def _said(data_set: dicom_json.Attributes) -> Iterator[tuple[str, StoreAnswer]]:
             yield uid, StoreAnswer(uid, Verdict.TEMPORARY, "not stored, and the server gives no reason")
             continue
         verdict, words = judge(status & 0xFFFF)
+        if verdict in (Verdict.STORED, Verdict.WARNING):
+            verdict, words = Verdict.TEMPORARY, f"not stored, though the reason means: {words}"
         yield uid, StoreAnswer(uid, verdict, words, status)
 
 

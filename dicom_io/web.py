@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import ipaddress
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Self
 from urllib.parse import urlencode, urlsplit
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
+from dicom_io.address import is_host
 
 _LONGEST_ANSWER_BYTES = 1 << 30
 _TEMPORARY = frozenset({408, 425, 429, 502, 503, 504})
@@ -32,16 +34,29 @@ class WebAddress:
     """Value of the header Authorization; '' sends none. Never logged."""
 
     def __post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigError(f"DICOMweb address {self.url!r}: expected http(s)://host[:port]/path")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ConfigError(f"DICOMweb address of {parts.hostname}: neither credentials nor a query belong into it")
-        if self.authorization and parts.scheme == "http" and not _is_loopback(parts.hostname):
+        shown = f"DICOMweb address {printable(self.url)!a}"
+        if "@" in self.url or "?" in self.url or "#" in self.url:
+            raise ConfigError(f"{shown}: neither credentials nor a query belong into it")
+        if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
+            raise ConfigError(f"{shown}: only printable ASCII without spaces is allowed; write the rest as %XX")
+        try:
+            parts = urlsplit(self.url)
+            possible = parts.port is None or parts.port > 0
+        except ValueError as error:
+            raise ConfigError(f"{shown}: {error}") from error
+        host = parts.hostname or ""
+        if parts.scheme not in ("http", "https") or not is_host(host) or not possible:
+            raise ConfigError(f"{shown}: expected http(s)://host[:port]/path")
+        if self.authorization and parts.scheme == "http" and not _is_loopback(host):
             raise ConfigError(f"DICOMweb address {self.url}: credentials would travel unencrypted; use https")
 
     def __str__(self) -> str:
         return self.url
+
+
+def printable(url: str) -> str:
+    """What of a URL may be shown: neither credentials nor a query."""
+    return re.split("[?#]", url.rpartition("@")[2], maxsplit=1)[0]
 
 
 def read_authorization(file: Path | None, environment: Mapping[str, str], variable: str) -> str:
@@ -59,8 +74,10 @@ def read_authorization(file: Path | None, environment: Mapping[str, str], variab
             raise ConfigError(f"{file}: it holds no credentials; write user:password or a token into it")
     else:
         secret = environment.get(variable, "").strip()
-    if any(ord(character) < 32 for character in secret):
+    if any(ord(character) < 32 or ord(character) == 127 for character in secret):
         raise ConfigError("the credentials hold a line break or another control character; one line is expected")
+    if not secret.isascii() and (":" not in secret or secret.startswith(("Bearer ", "Basic "))):
+        raise ConfigError("the credentials hold a character that is not ASCII, which no token does")
     if not secret or secret.startswith(("Bearer ", "Basic ")):
         return secret
     if ":" in secret:
@@ -152,7 +169,10 @@ class WebSession:
             # A server may refuse a body before it has read all of it: then its answer lies here already.
         response = connection.getresponse()
         content = response.read(_LONGEST_ANSWER_BYTES)
-        if response.will_close:
+        left_bytes = response.length or 0
+        if left_bytes and len(content) < _LONGEST_ANSWER_BYTES:
+            raise http.client.IncompleteRead(content, left_bytes)
+        if response.will_close or left_bytes:
             self.close()
         return Reply(response.status, response.reason, response.headers.get("Content-Type", ""), content)
 

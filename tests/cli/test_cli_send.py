@@ -220,6 +220,11 @@ def test_without_a_port_for_reports_what_was_sent_is_proven_in_the_same_run(
         (("send", "."), "where to?"),
         (("send", "--to", "PACS@here:104", "--stow", "http://here/dicom-web"), "give one"),
         (("send", "--to", "nowhere"), "expected AET@host:port"),
+        (("send", "empty", "--to", "SEVENTEEN_LETTERS@here:104"), "17 characters"),
+        (("send", "empty", "--to", "PACS@here:104", "--aet", "SEVENTEEN_LETTERS"), "17 characters"),
+        (("send", "empty", "--to", "PACS@here:104", "--report-port", "70000"), "70000"),
+        (("send", "empty", "--to", "PACS@he..re:104"), "name of a host"),
+        (("send", "empty", "--stow", "http://here:port/x"), "Port could not be cast"),
         (("send", "--status", "."), "send nothing"),
         (("send", ".", "--to", "PACS@here:104", "--set", "send.attempts=0"), "at least 1 is needed"),
         ((*TLS, "--set", "send.tls_ca=missing.pem"), "missing.pem"),
@@ -232,6 +237,17 @@ def test_what_cannot_work_is_refused_in_one_line(mine: Mine, tmp_path: Path, wor
     assert answer.code == 2
     assert line in answer.err.splitlines()[-1]
     assert len([said for said in answer.err.splitlines() if said.startswith("mine:")]) == 1
+
+
+@pytest.mark.parametrize("url", ["https://user:s3cret@pacs.example.org/x", "HTTPS://u:s3cret@h", "ftp://u:s3cret@h/x"])
+@pytest.mark.parametrize("json", [(), ("--json",)])
+def test_a_password_in_an_address_is_refused_shown_nowhere_and_kept_nowhere(
+    mine: Mine, results: Path, tmp_path: Path, url: str, json: tuple[str, ...]
+) -> None:
+    answer = mine("send", results, "--stow", url, *json)
+    assert answer.code == 2
+    assert "s3cret" not in answer.out + answer.err
+    assert not (tmp_path / "mine-work" / "outbox").exists()
 
 
 def test_the_outbox_is_private_and_lies_in_the_working_folder(

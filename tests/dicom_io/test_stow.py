@@ -157,6 +157,15 @@ def test_failures_and_warnings_are_told_object_by_object(objects: list[ObjectFil
     ]
 
 
+@pytest.mark.parametrize(("reason", "verdict"), [(0xB000, Verdict.TEMPORARY), (0x0111, Verdict.THERE)])
+def test_what_is_named_as_failed_is_not_stored_whatever_the_reason_means_elsewhere(
+    objects: list[ObjectFile], reason: int, verdict: Verdict
+) -> None:
+    with WebServer(lambda request: Answer(202, said(failed={objects[0].sop_instance_uid: reason}))) as server:
+        (answer,) = sent(server, objects[:1])
+    assert answer.verdict is verdict
+
+
 def test_an_answer_in_xml_is_read_too(objects: list[ObjectFile]) -> None:
     item = '<Item number="1"><DicomAttribute tag="00081155" vr="UI"><Value number="1">{}</Value></DicomAttribute>{}' \
            "</Item>"  # fmt: skip

@@ -30,6 +30,8 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
     unread: bool = False
     """Answer without reading the request's body."""
+    cut_from: int | None = None
+    """The length that is told, where the connection is closed after less."""
 
 
 class WebServer:
@@ -63,7 +65,9 @@ class WebServer:
                 for name, value in given.headers.items():
                     self.send_header(name, value)
                 self.send_header("Content-Type", given.content_type)
-                self.send_header("Content-Length", str(len(given.body)))
+                told = len(given.body) if given.cut_from is None else given.cut_from
+                self.send_header("Content-Length", str(told))
+                self.close_connection = self.close_connection or given.cut_from is not None
                 self.end_headers()
                 self.wfile.write(given.body)
 
