@@ -9,6 +9,7 @@ import click
 from cli.config import Configuration
 from cli.dataset_options import open_dataset, splits_text, table_option
 from cli.exits import Exit
+from cli.finding import tell_if_unfinished
 from cli.options import command as make_command
 from cli.output import Output, notice
 from cli.places import check_writable
@@ -92,6 +93,8 @@ def command(
         drop_noisy=not keep_noisy,
     )
     check_writable("--out", out)
+    for path in (predictions, *against):
+        tell_if_unfinished(path)
     folder = open_dataset(dataset, table)
     slices = counted_slices(folder, split, protocol, read_annotation(annotation) if annotation else {})
     if not slices.marks:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,16 +22,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cli.study_volumes import StudyVolume
+    from cli.study_volumes import SeriesVolumes
     from deeplesion_miner.detection import Detection
     from deeplesion_miner.types import StudyQuery
     from models.delineation.delineate import Delineator
     from models.detectors.port import Detector
+    from models.marks import KeySlice
     from models.prediction import PredictionSettings
-    from models.volume import Volume
+    from models.reading.folder import DatasetFolder
+    from models.unfinished import Looked, Unfinished
 
 LONGEST_PICTURES = 24
 """Pictures that are drawn, of the surest."""
+DROPPED = ("beyond_most", "not_finite")
+"""Why detections are dropped, as `models.prediction` names it; a test compares."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +49,18 @@ class Predictor:
     """Digest of the dataset that the detector was trained on."""
     learnt_splits: tuple[str, ...] = ()
     """Its splits that were trained on."""
+    computing: str = ""
+    """Where and how exactly, e.g. 'cpu bf16'."""
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What its answers depend on."""
+        return {
+            "model": self.detector.model_id,
+            "delineator": "none" if self.delineator is None else self.delineator.model_id,
+            "computing": self.computing,
+            **{name: str(value) for name, value in asdict(self.settings).items()},
+        }
 
 
 @dataclass(eq=False)
@@ -58,7 +75,7 @@ class Finding:
     looked_at: int = 0
     """Slices."""
     left_out: Counter[str] = field(default_factory=Counter)
-    """Images that no model may look at, and files that cannot be read, by the code of the reason."""
+    """Images that no model may look at, files that cannot be read, and detections that are dropped, by reason."""
     broken: frozenset[str] = frozenset()
     """Codes of reasons for which an image is broken, not merely unfit."""
     has_gaps: bool = False
@@ -71,14 +88,48 @@ class Finding:
         """Whether something that should have been looked at could not be."""
         return self.has_gaps or any(reason in self.broken for reason in self.left_out)
 
-    def add(self, detections: tuple[Detection, ...], volume: Volume, names: Mapping[object, int]) -> None:
-        """Adds the detections of a volume; `names` gives the slice of an image."""
-        for detection in detections:
-            # a copy: a view would keep the whole volume in memory
-            self.pixels[len(self.detections)] = volume.hu[names[detection.image]].copy()
-            self.detections.append(detection)
+    is_stopped: bool = False
+    """Whether somebody asked to stop before all was looked at."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether nothing is left to be looked at."""
+        return not self.is_stopped and self.away is None
+
+    def add(self, looked: Looked) -> Looked:
+        """Adds what was found on one part of the work; gives it back with the pixels alone that are still to be drawn.
+
+        These may be copies: a view would keep a whole volume in memory.
+        """
+        first = len(self.detections)
+        self.detections += looked.detections
+        self.pixels |= {first + place: hu for place, hu in looked.pixels.items()}
         surest = sorted(self.pixels, key=lambda one: -self.detections[one].score)[:LONGEST_PICTURES]
         self.pixels = {one: self.pixels[one] for one in surest}
+        self.looked_at += looked.slices
+        self.left_out.update(looked.left_out)
+        return replace(looked, pixels={one - first: hu for one, hu in self.pixels.items() if one >= first})
+
+
+@dataclass(frozen=True)
+class Run:
+    """What goes on beside the looking: what is done already, and whether to stop."""
+
+    parts: Unfinished | None = None
+    """Kept on disk, for a run that may be interrupted."""
+    should_stop: Callable[[], bool] = lambda: False
+
+    def known(self, name: str) -> Looked | None:
+        """A part of the work that an earlier run has done."""
+        return None if self.parts is None else self.parts.looked.get(name)
+
+    def keep(self, looked: Looked) -> None:
+        """Keeps a part that is done."""
+        if self.parts is not None:
+            self.parts.add(looked)
+
+
+UNINTERRUPTED = Run()
 
 
 def load(
@@ -92,7 +143,8 @@ def load(
     precision: str,
 ) -> Predictor:
     """The model of a folder made ready. ConfigError for a folder that holds none, or one of another kind."""
-    from models.prediction import PredictionSettings, detector_of, load_delineator
+    from models.prediction import PredictionSettings, detector_of, load_delineator, pick_precision
+    from models.training.environment import pick_device
     from models.training.model_folder import ModelFolder
 
     loaded = ModelFolder.load(model)
@@ -102,41 +154,90 @@ def load(
         PredictionSettings(least_score=least_score, most=most, masks=masks),
         loaded.dataset_digest,
         loaded.recipe.data.train_splits,
+        f"{(where := pick_device(device))} {pick_precision(precision, where)}",
     )
 
 
-def in_dataset(predictor: Predictor, folder: Path, splits: tuple[str, ...], table: str | None = None) -> Finding:
-    """What is found on the key slices of a dataset."""
-    from models.prediction import on_key_slices
+@dataclass(frozen=True, eq=False)
+class DatasetWork:
+    """Which slices of a dataset are looked at."""
 
-    dataset = open_dataset(folder, table)
-    chosen = [one for one in dataset.key_slices if not splits or one.split in splits]
-    where = f" in {' or '.join(splits)}; there are {splits_text(dataset.key_slices)}" if splits else ""
-    finding = Finding(f"{folder} has no key slices{where}", has_gaps=bool(dataset.missing))
-    learnt = [one for one in chosen if one.split in predictor.learnt_splits]
-    if learnt and dataset.digest == predictor.learnt_from:
+    dataset: DatasetFolder
+    slices: tuple[KeySlice, ...]
+    nothing: str
+    """What to say where there is none."""
+
+    @classmethod
+    def of(
+        cls, folder: Path, splits: tuple[str, ...] = (), table: str | None = None, annotation: Path | None = None
+    ) -> DatasetWork:
+        """The key slices of the splits, and those without marks that a table calls annotated, by file name."""
+        from models.evaluation.cases import added_slices, read_annotation
+
+        dataset = open_dataset(folder, table)
+        added = added_slices(dataset, read_annotation(annotation)) if annotation else ()
+        every = sorted((*dataset.key_slices, *added), key=lambda one: one.file_name)
+        where = f" in {' or '.join(splits)}; there are {splits_text(dataset.key_slices)}" if splits else ""
+        chosen = tuple(one for one in every if not splits or one.split in splits)
+        return cls(dataset, chosen, f"{folder} has no key slices{where}")
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What tells it from other work."""
+        names = hashlib.sha256("\n".join(one.file_name for one in self.slices).encode()).hexdigest()
+        return {"dataset": self.dataset.digest[:16], "slices": f"{len(self.slices)} ({names[:16]})"}
+
+
+def in_dataset(predictor: Predictor, work: DatasetWork, run: Run = UNINTERRUPTED) -> Finding:
+    """What is found on the slices of a dataset."""
+    finding = Finding(work.nothing, has_gaps=bool(work.dataset.missing))
+    learnt = [one for one in work.slices if one.split in predictor.learnt_splits]
+    if learnt and work.dataset.digest == predictor.learnt_from:
         notice(
-            f"the model has learnt from {plural(len(learnt), 'slice')} of these {len(chosen):,}: how well it does "
+            f"the model has learnt from {plural(len(learnt), 'slice')} of these {len(work.slices):,}: how well it does "
             "there says nothing about other patients"
         )
-    with counted(len(chosen), "slice", "looking") as advance:
-        for key_slice in chosen:
+    with counted(len(work.slices), "slice", "looking") as advance:
+        for key_slice in work.slices:
+            if run.should_stop():
+                finding.is_stopped = True
+                break
             advance(1)
-            looked = on_key_slices(predictor.detector, dataset, [key_slice], predictor.settings, predictor.delineator)
+            known = run.known(key_slice.file_name)
+            if known is not None:
+                finding.add(known)
+                continue
             try:
-                volume, index = dataset.volume(key_slice, 0.0)
-                found = tuple(looked)
+                looked = _on_slice(predictor, work.dataset, key_slice)
             except MinerError as error:  # one broken picture takes nothing from the others
                 notice(f"{key_slice.file_name} left out: {error}")
                 finding.has_gaps = True
                 continue
-            for detections in found:
-                finding.add(detections, volume, {key_slice.file_name: index})
-            finding.looked_at += 1
+            run.keep(finding.add(looked))
     return finding
 
 
-def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...], query: StudyQuery) -> Finding:
+def _on_slice(predictor: Predictor, dataset: DatasetFolder, key_slice: KeySlice) -> Looked:
+    from models.prediction import on_key_slices
+    from models.unfinished import Looked
+
+    dropped: Counter[str] = Counter()
+    (found,) = on_key_slices(
+        predictor.detector, dataset, [key_slice], predictor.settings, predictor.delineator, dropped
+    )
+    hu = dataset.hu(key_slice.file_name)
+    return Looked(key_slice.file_name, 1, found, dropped, dict.fromkeys(range(len(found)), hu))
+
+
+def asked_of_studies(settings: Settings, paths: tuple[Path, ...], query: StudyQuery) -> dict[str, str]:
+    """What tells the studies of an archive, or of files, from other work."""
+    images = ", ".join(str(path.resolve()) for path in paths) or str(settings.archive.address)
+    return {"images": images, "studies": str(query), "rules": str(settings.rules)}
+
+
+def in_studies(
+    predictor: Predictor, settings: Settings, paths: tuple[Path, ...], query: StudyQuery, run: Run = UNINTERRUPTED
+) -> Finding:
     """What is found in the studies of an archive, or of files.
 
     Raises ArchiveError where the archive is away from the start; later what was found until then is kept.
@@ -150,10 +251,15 @@ def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...]
     finding = Finding("no CT series that a model may look at", broken=unreadable)
     with counting_files() as progress, ArchiveOpener(archive, progress) as opener, closing(opener.open()) as opened:
         try:
-            for series in study_volumes(opened, query, settings.rules):
-                finding.left_out.update(series.losses())
-                for one in series.volumes:
-                    _look(predictor, one, finding)
+            for series in study_volumes(opened, query, settings.rules, lambda name: run.known(name) is not None):
+                looked = run.known(series.name) or _in_series(predictor, series)
+                looked = finding.add(looked)
+                # what is broken may be whole when the run goes on
+                if unreadable.isdisjoint(looked.left_out) and run.known(series.name) is None:
+                    run.keep(looked)
+                if run.should_stop():
+                    finding.is_stopped = True
+                    break
         except ArchiveError as error:
             if not finding.looked_at:
                 raise
@@ -162,15 +268,29 @@ def in_studies(predictor: Predictor, settings: Settings, paths: tuple[Path, ...]
     return finding
 
 
-def _look(predictor: Predictor, one: StudyVolume, finding: Finding) -> None:
-    """Adds what is found in one volume."""
+def _in_series(predictor: Predictor, series: SeriesVolumes) -> Looked:
     from models.prediction import on_volume
+    from models.unfinished import Looked
 
-    refs = dict(zip(one.volume.images, one.refs, strict=True))
-    with counted(len(one.refs), "slice", "looking") as advance:
-        found = on_volume(predictor.detector, one.volume, predictor.settings, predictor.delineator, refs, advance)
-    finding.add(found, one.volume, {ref: place for place, ref in enumerate(one.refs)})
-    finding.looked_at += len(one.refs)
+    detections: list[Detection] = []
+    pixels: dict[int, NDArray[np.int16]] = {}
+    dropped: Counter[str] = Counter()
+    slices = 0
+    for one in series.volumes:
+        refs = dict(zip(one.volume.images, one.refs, strict=True))
+        with counted(len(one.refs), "slice", "looking") as advance:
+            found = on_volume(
+                predictor.detector, one.volume, predictor.settings, predictor.delineator, refs, advance, dropped
+            )
+        # copies: views would keep the whole volume in memory
+        seen = {each.image for each in found}
+        hu: dict[object, NDArray[np.int16]] = {
+            ref: one.volume.hu[at].copy() for at, ref in enumerate(one.refs) if ref in seen
+        }
+        pixels |= {len(detections) + at: hu[each.image] for at, each in enumerate(found)}
+        detections += found
+        slices += len(one.refs)
+    return Looked(series.name, slices, tuple(detections), series.losses() | dict(dropped), pixels)
 
 
 def draw(finding: Finding, folder: Path) -> int:
@@ -182,3 +302,11 @@ def draw(finding: Finding, folder: Path) -> int:
     for rank, place in enumerate(ranked, start=1):
         draw_detection(finding.pixels[place], finding.detections[place]).save(folder / f"{rank:02d}.png")
     return len(ranked)
+
+
+def tell_if_unfinished(predictions: Path) -> None:
+    """Says so where a file of predictions is that of an interrupted run."""
+    from models.unfinished import is_unfinished
+
+    if is_unfinished(predictions):
+        notice(f"{predictions}: of an interrupted run, which has not looked at everything; its command goes on")

@@ -46,7 +46,7 @@ LIBRARIES = ("py.warnings", "pydicom", "pynetdicom", "highdicom")
 """Loggers whose messages quote values of the archive; they are heard with ``-v`` only."""
 
 
-RESUMABLE = frozenset({"run", "import", "train", "send"})
+RESUMABLE = frozenset({"run", "import", "train", "predict", "send"})
 """Commands that go on where they were stopped; the others start anew."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+import schemas
 from cli.archive_option import with_archive
 from cli.config import Configuration, Settings
 from cli.dataset_options import table_option
 from cli.emission import EMISSION, Emitting, emission_options, emit_results
 from cli.exits import Exit
+from cli.finding import DROPPED
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
 from cli.places import check_writable, keep_out_of_datasets
-from cli.results import results_of
+from cli.progress import stopping_politely
+from cli.results import at_least, results_of
 from cli.study_options import study_options_until, study_query
 from deeplesion_miner.errors import ConfigError
 
@@ -47,6 +51,9 @@ SHOWN = 20
 @click.option("--split", "splits", multiple=True, type=click.Choice(["train", "val", "test"]),
               help="Of a dataset, only this split; may be repeated.")  # fmt: skip
 @table_option
+@click.option("--annotation", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="FILE",
+              help="Of a dataset, also the slices without marks that this table for `mine evaluate` calls complete or"
+              " partial.")  # fmt: skip
 @click.option("--least-score", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="What scores less is left out; 0 for a whole FROC curve.")  # fmt: skip
 @click.option("--most", type=click.IntRange(1), default=100, show_default=True,
@@ -56,6 +63,7 @@ SHOWN = 20
               help="A model of kind 'delineator' that helps to delineate.")  # fmt: skip
 @click.option("--pictures", type=click.Path(path_type=Path), metavar="FOLDER",
               help="Draw the surest ones there: box green, mask red, long axis yellow, short axis blue.")  # fmt: skip
+@click.option("--fresh", is_flag=True, help="Start anew instead of going on with an interrupted run.")
 @emission_options
 @click.option("--emit-score", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="What scores less becomes no object; the table has it nevertheless.")  # fmt: skip
@@ -72,7 +80,9 @@ def command(
     out: Path,
     splits: tuple[str, ...],
     table: str | None,
+    annotation: Path | None,
     pictures: Path | None,
+    fresh: bool,
     emit_score: float,
     **options: Any,
 ) -> Exit:
@@ -80,10 +90,12 @@ def command(
 
     `mine evaluate` says how good it is. A dataset is looked at key slice by key slice, as published results are;
     files and studies are looked at slice by slice, and what overlaps from slice to slice is one lesion. Rows that
-    name images of an archive identify patients: they are for the trusted side.
+    name images of an archive identify patients: they are for the trusted side. Ctrl-C ends after the current slice or
+    series: FILE then holds what was found so far, and the same command goes on.
     """
     from cli import finding
     from models.predictions_table import SUFFIX, write_predictions
+    from models.unfinished import begun
 
     emitting = Emitting.of(**{name: options.pop(name) for name in EMISSION})
     query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
@@ -97,8 +109,8 @@ def command(
     folder = dataset_among(paths)
     if folder is None and splits:
         raise ConfigError("--split is for datasets: files and archives have none")
-    if folder is None and table:
-        raise ConfigError("--table is for datasets: files and archives have none")
+    if folder is None and (table or annotation):
+        raise ConfigError("--table and --annotation are for datasets: files and archives have none")
     if folder is not None and emitting.kinds:
         raise ConfigError(
             "what is found in a dataset goes home by `mine export PREDICTIONS --dataset FOLDER --to dicom`"
@@ -108,25 +120,41 @@ def command(
         if pictures is not None:
             keep_out_of_datasets("--pictures", pictures / "01.png")
     predictor = finding.load(model, **options)
-    if folder is not None:
-        found = finding.in_dataset(predictor, folder, splits, table)
-    else:
-        settings = with_archive(configuration.settings, address)
-        found = finding.in_studies(predictor, settings, paths, replace(query, measured=False))
+    settings = with_archive(configuration.settings, address)
+    query = replace(query, measured=False)
+    work = None if folder is None else finding.DatasetWork.of(folder, splits, table, annotation)
+    asked = finding.asked_of_studies(settings, paths, query) if work is None else work.asked
+    unit = "series" if work is None else "slice"
+    with begun(out, {**predictor.asked, **asked}, fresh=fresh) as parts:
+        if parts.looked:
+            done = sum(one.slices for one in parts.looked.values())
+            notice(f"going on after {plural(done, 'slice')}")
+        with stopping_politely(lambda: True, unit, (signal.SIGINT, signal.SIGTERM)) as should_stop:
+            run = finding.Run(parts, should_stop)
+            if work is None:
+                found = finding.in_studies(predictor, settings, paths, query, run)
+            else:
+                found = finding.in_dataset(predictor, work, run)
+        if found.looked_at:
+            write_predictions(out, found.detections)
+        if found.is_whole:
+            parts.remove()
+    if found.is_stopped:
+        again = "the same command without --fresh" if fresh else "the same command again"
+        so_far = f"; {out} holds what was found so far" if found.looked_at else ""
+        notice(f"stopped after {plural(found.looked_at, 'slice')}{so_far}; run {again} to go on")
+        return Exit.INTERRUPTED
     if not found.looked_at:
         notice(f"nothing matched: {found.nothing}")
-        _tell_left_out(found)
+        _tell_left_out(found, output)
         return Exit.PARTIAL if found.is_partial else Exit.NOTHING_MATCHED
-    write_predictions(out, found.detections)
     if pictures is not None:
         notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
     _tell(found, out, output)
-    left_out = bool(emitting.kinds) and _emit(
-        found, emit_score, emitting, configuration.settings, address, paths, output
-    )
+    left_out = bool(emitting.kinds) and _emit(found, emit_score, emitting, settings, paths, output)
     if found.away is not None:
         raise found.away  # one line and the exit code of an archive that is away
-    return Exit.PARTIAL if found.is_partial or left_out else Exit.DONE
+    return Exit.PARTIAL if found.is_partial or found.left_out["not_finite"] or left_out else Exit.DONE
 
 
 def _emit(
@@ -134,17 +162,16 @@ def _emit(
     score: float,
     emitting: Emitting,
     settings: Settings,
-    address: str,
     paths: tuple[Path, ...],
     output: Output,
 ) -> bool:
     """Writes the surest detections as objects; whether some of what should be written was not."""
-    surest = [one for one in found.detections if one.score >= score]
+    surest = at_least(found.detections, score)
     less_sure = len(found.detections) - len(surest)
     if less_sure:
         notice(f"{plural(less_sure, 'detection')} below --emit-score {score} are in the table alone")
     results = results_of(surest, datetime.now(UTC).astimezone())
-    return emit_results(results, emitting, with_archive(settings, address), paths, output).is_partial
+    return emit_results(results, emitting, settings, paths, output).is_partial
 
 
 def dataset_among(paths: tuple[Path, ...]) -> Path | None:
@@ -161,12 +188,18 @@ def _tell(found: Finding, out: Path, output: Output) -> None:
     if len(rows) > SHOWN and not output.as_json:
         notice(f"and {len(rows) - SHOWN:,} less sure ones in {out}")
     notice(f"{plural(len(rows), 'detection')} on {plural(found.looked_at, 'slice')}: {out}")
-    _tell_left_out(found)
+    _tell_left_out(found, output)
 
 
-def _tell_left_out(found: Finding) -> None:
+def _tell_left_out(found: Finding, output: Output) -> None:
     for reason, count in found.left_out.items():
-        notice(f"left out: {plural(count, 'file' if reason == 'not_dicom' else 'image')}, {reason}")
+        if output.as_json:
+            output.record("left_out", {"reason": reason, "count": count}, "")
+        if reason in DROPPED:
+            facts = schemas.load("emit")["left_out"][reason]
+            notice(f"left out: {plural(count, 'detection')}, {reason}: {facts['message']} -> {facts['advice']}")
+        else:
+            notice(f"left out: {plural(count, 'file' if reason == 'not_dicom' else 'image')}, {reason}")
 
 
 def _row(one: Detection) -> tuple[Any, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,8 @@ class SeriesVolumes:
     """What one series of a study gives."""
 
     study: StudyRef
+    name: str
+    """The same as long as the series holds the same objects."""
     volumes: tuple[StudyVolume, ...]
     left_out: tuple[LeftOut, ...]
 
@@ -38,22 +41,30 @@ class SeriesVolumes:
         return dict(Counter(one.reason for one in self.left_out).most_common())
 
 
-def study_volumes(archive: Archive, query: StudyQuery, rules: Rules) -> Iterator[SeriesVolumes]:
+def study_volumes(
+    archive: Archive, query: StudyQuery, rules: Rules, is_known: Callable[[str], bool] = lambda name: False
+) -> Iterator[SeriesVolumes]:
     """The volumes of each study that matches, series by series, as a study may be larger than the memory.
 
-    Fetches CT series only. Raises ArchiveError where the archive is away.
+    Fetches CT series only, and of those whose name is known nothing. Raises ArchiveError where the archive is away.
     """
     for study in archive.studies(query):
         for series in archive.listing(study).series:
             # A series whose modality is not told may be CT: its headers decide.
             if series.modality in ("", "CT"):
-                yield _of_series(archive, study, series.series_instance_uid, rules)
+                yield _of_series(archive, study, series.series_instance_uid, rules, is_known)
 
 
-def _of_series(archive: Archive, study: StudyRef, series_uid: str, rules: Rules) -> SeriesVolumes:
+def _of_series(
+    archive: Archive, study: StudyRef, series_uid: str, rules: Rules, is_known: Callable[[str], bool]
+) -> SeriesVolumes:
     volumes: list[StudyVolume] = []
     uid = study.study_instance_uid
     listed = [one.sop_instance_uid for one in archive.instances(uid, series_uid)]
+    digest = hashlib.sha256("\n".join(sorted(listed)).encode()).hexdigest()
+    series_name = f"{series_uid} {digest[:16]}"
+    if is_known(series_name):
+        return SeriesVolumes(study, series_name, (), ())
     objects = archive.headers(uid, series_uid, listed)
     left_out = [LeftOut(name, "image_missing") for name in listed if name not in objects]
     stacks, unfit = axial_stacks(objects, rules)
@@ -63,7 +74,7 @@ def _of_series(archive: Archive, study: StudyRef, series_uid: str, rules: Rules)
         left_out += undecoded
         if read is not None:
             volumes.append(read)
-    return SeriesVolumes(study, tuple(volumes), tuple(left_out))
+    return SeriesVolumes(study, series_name, tuple(volumes), tuple(left_out))
 
 
 def _decoded(archive: Archive, stack: AxialStack) -> tuple[StudyVolume | None, list[LeftOut]]:

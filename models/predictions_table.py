@@ -15,6 +15,7 @@ import schemas
 from deeplesion_miner.detection import Detection, PixelMask
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.types import Box, ImageRef, Segment
+from models.durable import sync
 
 SUFFIX = ".parquet"
 VOLUMES_SUFFIX = ".volumes.parquet"
@@ -203,6 +204,7 @@ def _write(path: Path, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     columns = {name: [row.get(name) for row in rows] for name in schema.names}
     partial = path.with_name(path.name + ".partial")
     pq.write_table(pa.table(columns, schema=schema), partial, compression="zstd", version="2.6")
+    sync(partial)
     partial.replace(path)
 
 

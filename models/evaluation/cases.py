@@ -117,6 +117,35 @@ def csv_rows(path: Path, header: Sequence[str]) -> list[tuple[int, dict[str, str
     return rows
 
 
+def added_slices(dataset: MarkedDataset, annotation: Mapping[str, Annotation]) -> tuple[KeySlice, ...]:
+    """The slices without marks that a table calls complete or partial: somebody looked at them, too.
+
+    ConfigError for a slice that the dataset does not hold, or of a series without key slices.
+    """
+    key_slices = {one.file_name for one in dataset.key_slices}
+    series: dict[str, list[KeySlice]] = {}
+    for one in dataset.key_slices:
+        series.setdefault(one.series, []).append(one)
+    found = []
+    for name, state in annotation.items():
+        if name in key_slices:
+            continue
+        near = series.get(str(PurePosixPath(name).parent))
+        if near is None or not dataset.has(name):
+            raise ConfigError(f"annotation of {name}: the dataset holds no such slice in a series with key slices")
+        if state is not Annotation.UNMARKED:
+            number = slice_number(name)
+            found.append(replace(_around(number, near), file_name=name, slice_number=number, marks=()))
+    return tuple(found)
+
+
+def _around(number: int, key_slices: Sequence[KeySlice]) -> KeySlice:
+    """The nearest key slice of a series in whose range a slice lies; else the nearest, its range the slice alone."""
+    nearest = sorted(key_slices, key=lambda one: abs(one.slice_number - number))
+    holding = [one for one in nearest if one.slice_range[0] <= number <= one.slice_range[1]]
+    return holding[0] if holding else replace(nearest[0], slice_range=(number, number))
+
+
 def counted_slices(
     dataset: MarkedDataset, split: str, protocol: Protocol, annotation: Mapping[str, Annotation]
 ) -> Slices:
@@ -125,10 +154,8 @@ def counted_slices(
     `annotation` overrides by file name what the dataset says, and may add slices without marks that somebody looked
     at completely. ConfigError for a slice that the dataset does not hold, or of a series without key slices.
     """
-    key_slices = {one.file_name: one for one in dataset.key_slices}
-    series = {one.series: one for one in dataset.key_slices}
     counted, noisy_slices, noisy_marks, unmarked_marks = [], set(), 0, 0
-    for one in [*dataset.key_slices, *_added(annotation, key_slices, series, dataset)]:
+    for one in [*dataset.key_slices, *added_slices(dataset, annotation)]:
         if split not in (ALL_SPLITS, one.split):
             continue
         state = annotation.get(one.file_name, one.annotation)
@@ -219,23 +246,6 @@ def extent(detection: Detection) -> tuple[int, int]:
     """First and last slice number of a detection: its own slice and those of its 3-D mask."""
     numbers = [slice_number(str(image)) for image in (detection.image, *(image for image, _ in detection.volume))]
     return min(numbers), max(numbers)
-
-
-def _added(
-    annotation: Mapping[str, Annotation],
-    key_slices: Mapping[str, KeySlice],
-    series: Mapping[str, KeySlice],
-    dataset: MarkedDataset,
-) -> Iterable[KeySlice]:
-    """Slices without marks that the table calls annotated."""
-    for name, state in annotation.items():
-        if name in key_slices:
-            continue
-        near = series.get(str(PurePosixPath(name).parent))
-        if near is None or not dataset.has(name):
-            raise ConfigError(f"annotation of {name}: the dataset holds no such slice in a series with key slices")
-        if state is not Annotation.UNMARKED:
-            yield replace(near, file_name=name, slice_number=slice_number(name), marks=())
 
 
 def _by_series(slices: Slices) -> dict[str, list[tuple[int, int]]]:

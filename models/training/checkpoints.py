@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from deeplesion_miner.errors import ConfigError
+from models.durable import sync
 from models.recipe import Recipe
 from models.training.environment import differences
 
@@ -42,7 +43,7 @@ def save(folder: Path, steps_done: int, content: Mapping[str, Any]) -> Path:
         os.fsync(file.fileno())
     path = folder / f"step-{steps_done:08d}-{_digest(temporary)}.pt"
     temporary.replace(path)
-    _sync_folder(folder)
+    sync(folder)  # makes the rename itself durable
     for old in found(folder)[KEPT:]:
         old.unlink()
     return path
@@ -109,12 +110,3 @@ def _digest(path: Path) -> str:
         while chunk := file.read(_CHUNK_BYTES):
             sha.update(chunk)
     return sha.hexdigest()[:12]
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -65,7 +65,7 @@ def fit(
     task = registry.task(dataset, recipe)
     leads = os.environ.get("RANK", "0") == "0"
     work = work_folder(out)
-    with lock.held(work) if leads else nullcontext():
+    with lock.held(work, "train") if leads else nullcontext():
         trained = train(
             task,
             recipe,

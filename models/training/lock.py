@@ -1,4 +1,4 @@
-"""One training at a time writes a model."""
+"""One process at a time writes a model, or what it finds."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from deeplesion_miner.errors import LedgerInUse
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Holds a folder's lock, which the kernel lets go when the process ends. LedgerInUse where another holds it."""
+def held(folder: Path, command: str) -> Iterator[None]:
+    """Holds a folder's lock, which the kernel lets go when the process ends; the folder is made where it lacks.
+
+    LedgerInUse where another `mine COMMAND` holds it.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     lock = os.open(folder / "lock", os.O_CREAT | os.O_RDWR, 0o600)
     try:
@@ -21,7 +24,7 @@ def held(folder: Path) -> Iterator[None]:
     except BlockingIOError:
         os.close(lock)
         raise LedgerInUse(
-            f"{folder}: another `mine train` works here; wait until it ends or name another --out"
+            f"{folder}: another `mine {command}` works here; wait until it ends or name another --out"
         ) from None
     try:
         yield

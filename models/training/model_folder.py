@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 
 from deeplesion_miner.errors import ConfigError
 from models import recipe as recipes
+from models.durable import sync
 from models.recipe import Recipe
 from models.training.places import WEIGHTS
 
@@ -125,12 +125,12 @@ def save(
         else:
             shutil.copyfile(one, building / one.name)
     for written in building.rglob("*"):
-        _sync(written)
+        sync(written)
     old = path.parent / f".{path.name}.old"
     if path.exists():
         path.rename(old)
     building.rename(path)
-    _sync(path.parent)
+    sync(path.parent)
     if old.exists():
         shutil.rmtree(old)
     return ModelFolder.load(path)
@@ -177,11 +177,3 @@ def _read_json(path: Path) -> Any:
 
 def _json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=1, allow_nan=False) + "\n"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from cli_runs import Answer, Demo, Mine, run_mine
 
 from dicom_io.testbed.embedded import EmbeddedArchive
+from models import recipe as recipes
+from models.training import model_folder, registry
 
 
 @pytest.fixture
@@ -35,3 +38,14 @@ def archive(demo: Demo) -> Iterator[EmbeddedArchive]:
     """The demo's archive on loopback."""
     with EmbeddedArchive(demo.archive) as served:
         yield served
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that was never trained: what it finds is of no interest."""
+    plan = recipes.load("lesionnet-xs-9")
+    torch.manual_seed(0)
+    weights = registry.network(plan).state_dict()
+    folder = tmp_path_factory.mktemp("models") / "untrained"
+    model_folder.save(folder, plan, weights, dataset_digest="d", metrics={"validation": {}}, card="card\n")
+    return folder

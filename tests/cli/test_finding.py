@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from cli import config
 from cli.exits import Exit
@@ -21,24 +20,12 @@ from dicom_io.testbed.embedded import EmbeddedArchive
 from dicom_io.testbed.identity import StudyIdentity
 from dicom_io.testbed.newcomer import FARID, LESIONS, write_newcomer
 from dicom_io.testbed.series import SeriesPlan, Size, write_series
-from models import recipe as recipes
 from models.detectors.port import Found
 from models.prediction import PredictionSettings
-from models.training import model_folder, registry
+from models.unfinished import Looked
 from models.volume import Volume
 
 AXIAL = SeriesPlan("axial", 2, "Abdomen 4.0", 512, 4.0, 32)
-
-
-@pytest.fixture(scope="module")
-def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that was never trained: what it finds is of no interest here."""
-    plan = recipes.load("lesionnet-xs-9")
-    torch.manual_seed(0)
-    weights = registry.network(plan).state_dict()
-    folder = tmp_path_factory.mktemp("models") / "untrained"
-    model_folder.save(folder, plan, weights, dataset_digest="d", metrics={"validation": {}}, card="card\n")
-    return folder
 
 
 @pytest.fixture
@@ -77,14 +64,15 @@ def cut_off(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def test_pictures_to_be_drawn_do_not_keep_whole_volumes_in_memory() -> None:
+def test_key_slices_are_kept_for_the_surest_alone_which_are_drawn() -> None:
     finding = Finding("nothing")
     for number in range(LONGEST_PICTURES + 2):
-        volume = Volume(np.zeros((40, 8, 8), np.int16), np.arange(40.0), 1.0, 1.0, tuple(map(str, range(40))))
-        box = Box(1, 1, 3, 3)
-        finding.add((Detection("7", box, number / 100, "model"),), volume, {str(at): at for at in range(40)})
-        assert not any(np.shares_memory(volume.hu, pixels) for pixels in finding.pixels.values())
+        found = Detection("7", Box(1, 1, 3, 3), number / 100, "model")
+        kept = finding.add(Looked(str(number), 1, (found,), pixels={0: np.zeros((8, 8), np.int16)}))
+        assert set(kept.pixels) == {0}, "surer than those before"
     assert sorted(finding.pixels) == list(range(2, LONGEST_PICTURES + 2)), "the surest"
+    least = finding.add(Looked("last", 1, (Detection("7", Box(1, 1, 3, 3), 0.0, "model"),), pixels={0: np.eye(8)}))
+    assert not least.pixels, "an unsure one need not be kept on disk"
 
 
 class TakesTheArchiveAway:
@@ -116,6 +104,7 @@ def test_what_was_found_before_the_archive_went_away_is_kept(tmp_path: Path) -> 
     assert len(found.detections) == 1
     assert found.looked_at == 12
     assert found.away is not None
+    assert all(hu.base is None for hu in found.pixels.values()), "views keep whole volumes in memory"
 
 
 def test_a_study_of_which_every_image_is_broken_is_partial_and_says_so(

@@ -262,9 +262,10 @@ def test_a_file_and_a_folder_of_other_things_are_never_written_over(tmp_path: Pa
 
 
 def test_two_trainings_do_not_share_a_folder(tmp_path: Path) -> None:
-    with lock.held(tmp_path), pytest.raises(LedgerInUse, match="another `mine train`"), lock.held(tmp_path):
+    again = lock.held(tmp_path, "train")
+    with lock.held(tmp_path, "train"), pytest.raises(LedgerInUse, match="another `mine train`"), again:
         pass
-    with lock.held(tmp_path):
+    with lock.held(tmp_path, "train"):
         pass
 
 

@@ -1,0 +1,172 @@
+"""`mine predict`, interrupted: what was found until then is kept, whole, and the same command goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import Answer, Demo, clean_environment, mine_command, run_mine
+
+from cli import config
+from cli.exits import Exit
+from cli.finding import DatasetWork, Finding, Predictor, Run, in_dataset, in_studies
+from deeplesion_miner.types import StudyQuery
+from dicom_io.testbed.identity import StudyIdentity
+from dicom_io.testbed.newcomer import FARID, LESIONS
+from dicom_io.testbed.series import SeriesPlan, Size, write_series
+from models.detectors.port import Found
+from models.prediction import PredictionSettings
+from models.predictions_table import read_predictions, write_predictions
+from models.unfinished import Unfinished, begun, unfinished_folder
+from models.volume import Volume
+
+AXIAL = SeriesPlan("axial", 2, "Abdomen 4.0", 512, 4.0, 32)
+STUDIES = 3
+
+
+@pytest.fixture(scope="module")
+def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small studies of one axial series each."""
+    folder = tmp_path_factory.mktemp("studies")
+    for number in range(STUDIES):
+        study = StudyIdentity(FARID, number, "20240318", "101500", f"newcomer/{number}")
+        write_series(study, AXIAL, LESIONS, Size(True), folder / str(number))
+    return folder
+
+
+class FindsBrightest:
+    """A detector that always finds the same: a box around the brightest pixel, as sure as it is bright."""
+
+    model_id = "brightest"
+    looked_at = 0
+
+    def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
+        self.looked_at += len(indices)
+        return tuple(self._found(volume.hu[index]) for index in indices)
+
+    def _found(self, hu: np.ndarray) -> Found:
+        row, column = np.unravel_index(int(hu.argmax()), hu.shape)
+        box = np.array([[column - 5, row - 4, column + 5, row + 4]], np.float64)
+        score = np.array([float(hu.max()) % 97 / 97])
+        return Found(box, score, np.full((1, 4, 2), np.nan))
+
+
+def looked(out: Path, find: Callable[[Predictor, Run], Finding], parts: int) -> tuple[Finding, int]:
+    """A run that is asked to stop after so many parts; how many slices it had to look at."""
+    detector = FindsBrightest()
+    predictor = Predictor(detector, None, PredictionSettings(least_score=0))
+    with begun(out, predictor.asked, fresh=False) as unfinished:
+        before = len(unfinished.looked)
+        found = find(predictor, Run(unfinished, lambda: len(unfinished.looked) - before >= parts))
+        write_predictions(out, found.detections)
+        if found.is_whole:
+            unfinished.remove()
+    return found, detector.looked_at
+
+
+def kept(out: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(out.parent.glob("*.parquet"))]
+
+
+@pytest.mark.parametrize("kind", ["dataset", "studies"])
+def test_a_run_that_was_stopped_again_and_again_gives_the_same_bytes_and_looks_at_nothing_twice(
+    kind: str, demo: Demo, studies: Path, tmp_path: Path
+) -> None:
+    def find(predictor: Predictor, run: Run) -> Finding:
+        if kind == "dataset":
+            return in_dataset(predictor, DatasetWork.of(demo.dataset), run)
+        settings = config.load({}, None, {}).settings
+        settings = replace(settings, run=replace(settings.run, work=tmp_path / "work"))
+        return in_studies(predictor, settings, (studies,), StudyQuery(measured=False), run)
+
+    whole, slices = looked(tmp_path / "whole" / "p.parquet", find, 1000)
+    out = tmp_path / "stopped" / "p.parquet"
+    step = 1 if kind == "studies" else 7
+    rounds = total = 0
+    found: Finding | None = None
+    while found is None or not found.is_whole:
+        found, more = looked(out, find, step)
+        rounds, total = rounds + 1, total + more
+        assert len(read_predictions(out)) == len(found.detections), "readable after every stop"
+    assert rounds > 2
+    assert total == slices
+    assert found.looked_at == whole.looked_at
+    assert kept(out) == kept(tmp_path / "whole" / "p.parquet")
+    assert {at: hu.tolist() for at, hu in found.pixels.items()} == {at: hu.tolist() for at, hu in whole.pixels.items()}
+    assert not unfinished_folder(out).exists()
+
+
+def started(folder: Path, *words: str | Path) -> subprocess.Popen[str]:
+    """`mine predict` as a process of its own, which has just written the first part."""
+    process = subprocess.Popen(
+        mine_command("predict", *words),
+        cwd=folder,
+        env=clean_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not list((folder / "predictions.unfinished").glob("0*.json")):
+        time.sleep(0.005)
+    return process
+
+
+def ended(process: subprocess.Popen[str]) -> Answer:
+    out, err = process.communicate()
+    return Answer(process.returncode, out, err)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_stopped_or_killed_process_keeps_what_it_found_and_the_same_command_goes_on(
+    number: signal.Signals, untrained: Path, studies: Path, tmp_path: Path
+) -> None:
+    words = (untrained, studies, "--least-score", "0", "--most", "5", "--no-masks")
+    process = started(tmp_path, *words)
+    process.send_signal(number)
+    answer = ended(process)
+    if number is signal.SIGKILL:
+        assert answer.code == -number
+        assert not (tmp_path / "predictions.parquet").exists()
+    else:
+        assert answer.code == Exit.INTERRUPTED, answer.err
+        assert "predictions.parquet holds what was found so far; run the same command again to go on" in answer.err
+        assert read_predictions(tmp_path / "predictions.parquet")
+        export = ("export", "predictions.parquet", "--files", studies, "--to", "dicom-sr", "--objects", "objects")
+        assert "of an interrupted run" in run_mine(export, tmp_path, {}).err
+    again = run_mine(("predict", *words), tmp_path, {})
+    assert again.code == Exit.DONE, again.err
+    assert "going on after" in again.err
+    (tmp_path / "whole").mkdir()
+    assert run_mine(("predict", *words, "--out", "whole/predictions.parquet"), tmp_path, {}).code == Exit.DONE
+    assert kept(tmp_path / "predictions.parquet") == kept(tmp_path / "whole" / "predictions.parquet")
+    assert not (tmp_path / "predictions.unfinished").exists()
+
+
+def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_that_was_written(
+    untrained: Path, demo: Demo, tmp_path: Path
+) -> None:
+    # a hundred lesions on a slice take seconds to delineate
+    process = started(tmp_path, untrained, demo.dataset, "--least-score", "0", "--most", "100")
+    done = Unfinished(tmp_path / "predictions.unfinished").looked
+    process.send_signal(signal.SIGINT)
+    assert process.stderr is not None
+    said = ""
+    while "finishing the current slice" not in said:
+        said += process.stderr.readline()
+    process.send_signal(signal.SIGINT)
+    answer = ended(process)
+    assert answer.code == Exit.INTERRUPTED
+    assert "stopped after" not in answer.err
+    assert not (tmp_path / "predictions.parquet").exists()
+    left = Unfinished(tmp_path / "predictions.unfinished").looked
+    assert set(done) <= set(left)
+    assert all(len(left[name].detections) == len(one.detections) for name, one in done.items())
+    refused = run_mine(("predict", untrained, demo.dataset, "--least-score", "0", "--most", "5"), tmp_path, {})
+    assert refused.code == Exit.USAGE
+    assert "most was 100, not 5" in refused.err
