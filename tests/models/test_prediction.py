@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -169,3 +171,70 @@ def test_a_blob_filter_serves_as_detector() -> None:
 def test_the_axes_of_a_box_are_its_middle_lines_the_longer_first() -> None:
     assert inscribed_ends(Box(0, 0, 10, 4)).tolist() == [[0, 2], [10, 2], [5, 0], [5, 4]]
     assert inscribed_ends(Box(0, 0, 4, 10)).tolist() == [[2, 0], [2, 10], [0, 5], [4, 5]]
+
+
+class Sees:
+    """A detector that finds the same boxes with the same scores on every slice."""
+
+    model_id = "sees"
+
+    def __init__(self, boxes: list[list[float]], scores: list[float]) -> None:
+        self.found = Found(np.array(boxes), np.array(scores), np.full((len(scores), 4, 2), np.nan))
+
+    def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
+        return tuple(self.found for _ in indices)
+
+
+def slices(number: int, apart_mm: float) -> Volume:
+    names = tuple(f"1.2.{place}" for place in range(number))
+    return Volume(np.zeros((number, 32, 32), np.int16), np.arange(number) * apart_mm, 1.0, 1.0, names)
+
+
+BOXES = [[4.0 * column, 2.0, 4.0 * column + 3, 5.0] for column in range(5)]
+SCORES = [0.9, 0.8, 0.7, 0.6, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("most", "kept", "dropped"),
+    [(5, 5, {}), (6, 5, {}), (3, 3, {"beyond_most": 2 * 4})],
+)
+def test_what_is_beyond_the_most_of_a_slice_is_counted(most: int, kept: int, dropped: dict[str, int]) -> None:
+    counted: Counter[str] = Counter()
+    settings = PredictionSettings(most=most, masks=False)
+    found = on_volume(Sees(BOXES, SCORES), slices(4, 2.0), settings, dropped=counted)
+    assert (len(found), counted) == (kept, dropped)
+
+
+def test_what_is_beyond_the_most_of_a_volume_is_counted() -> None:
+    counted: Counter[str] = Counter()
+    apart = Volume(slices(2, 1.0).hu, np.array([0.0, 90.0]), 1.0, 1.0, ("1.2.0", "1.2.1"))
+    settings = PredictionSettings(most=5, masks=False, link_gap_mm=1.0)
+    shifted = [[box[0], 20.0, box[2], 23.0] for box in BOXES]
+
+    class Elsewhere(Sees):
+        def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
+            return (self.found, Sees(shifted, SCORES).found)
+
+    found = on_volume(Elsewhere(BOXES, SCORES), apart, settings, dropped=counted)
+    assert (len(found), counted) == (5, {"beyond_most": 5})
+
+
+@pytest.mark.parametrize("place", ["box", "score"])
+def test_a_detection_that_is_no_number_is_counted_and_the_others_are_kept(place: str) -> None:
+    boxes, scores = [list(box) for box in BOXES], list(SCORES)
+    if place == "box":
+        boxes[1][2] = float("inf")
+    else:
+        scores[1] = float("nan")
+    counted: Counter[str] = Counter()
+    found = on_volume(Sees(boxes, scores), slices(3, 2.0), PredictionSettings(masks=False), dropped=counted)
+    assert sorted(one.score for one in found) == pytest.approx([0.5, 0.6, 0.7, 0.9])
+    assert counted == {"not_finite": 3}
+
+
+def test_on_a_key_slice_they_are_counted_as_well(tmp_path: Path) -> None:
+    folder = mined(tmp_path, series(lesion()))
+    counted: Counter[str] = Counter()
+    settings = PredictionSettings(most=2, masks=False)
+    (found,) = on_key_slices(Sees(BOXES, SCORES), folder, folder.key_slices, settings, dropped=counted)
+    assert (len(found), counted) == (2, {"beyond_most": 3})
