@@ -102,6 +102,7 @@ class ServeSection:
     max_open_studies: int = 10_000
     least_free_mb: float = 1000.0
     keep_images_h: float | None = None
+    keep_journal_days: float | None = 30.0
     request_s: float = 10.0
     idle_s: float = 120.0
     stop_s: float = 30.0
@@ -112,6 +113,8 @@ class ServeSection:
     def __post_init__(self) -> None:
         if self.jobs < 1:
             raise ConfigError(f"[serve] jobs = {self.jobs}: at least 1 is needed")
+        if self.keep_journal_days is not None and self.keep_journal_days < 0:
+            raise ConfigError(f"[serve] keep_journal_days = {self.keep_journal_days}: 0 or more is needed")
 
 
 @dataclass(frozen=True)

@@ -72,15 +72,13 @@ def serve(settings: Settings, rules: NodeRules, verbose: bool) -> Exit:
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
     serve = settings.serve
-    with wiring.outbox(settings) as outbox, Workers(settings, serve.jobs) as workers:
+    with wiring.outbox(settings) as outbox, Workers(settings, serve.jobs, verbose) as workers:
         # Archives report to the node itself, so under its title.
         send = replace(settings.send, calling_ae=serve.ae_title, report_port=None)
         wires = partial(open_wire, settings=wire_settings(send), outbox=outbox)
         node = Node(node_settings(settings, verbose), rules, outbox, workers.run, open_wire=wires,
                     tls=_server_tls(settings), client_tls=_client_tls(settings))  # fmt: skip
-        threading.excepthook = lambda failure: node.log.error(
-            "thread_failed", thread=getattr(failure.thread, "name", ""), why=repr(failure.exc_value)
-        )
+        threading.excepthook = node.thread_failed
         node.start()
         while not stop.wait(_LOOK_S):
             pass
@@ -113,6 +111,7 @@ def node_settings(settings: Settings, verbose: bool) -> NodeSettings:
         max_object_bytes=None if archive.max_object_mb is None else int(archive.max_object_mb * 1e6),
         concurrency=serve.jobs,
         keep_images_h=serve.keep_images_h,
+        keep_journal_days=serve.keep_journal_days,
         verbose=verbose,
         limits=limits,
     )

@@ -5,6 +5,7 @@ A process of its own keeps a model's memory, and its crashes, away from the asso
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Self
 
 from cli.config import Settings
 from deeplesion_miner.errors import MinerError
-from dicom_io.node import JobFailed, JobRequest
+from dicom_io.node import JobFailed, JobRequest, Problem
 
 if TYPE_CHECKING:
     from cli.finding import Predictor
@@ -32,18 +33,21 @@ MOST_DETECTIONS = 100
 class Workers:
     """Processes that run jobs; the first job of each loads its model, later ones find it loaded."""
 
-    def __init__(self, settings: Settings, count: int) -> None:
-        self._settings, self._count = settings, count
+    def __init__(self, settings: Settings, count: int, verbose: bool = False) -> None:
+        self._settings, self._count, self._verbose = settings, count, verbose
         self._lock = threading.Lock()
+        self._is_closed = False
         self._pool: ProcessPoolExecutor | None = None
         self._submitted: list[Future[Emission | Failure]] = []
 
     def run(self, request: JobRequest) -> Emission:
         """`dicom_io.node.Runner`: what one job gives."""
         with self._lock:
+            if self._is_closed:  # a process that is made now would outlive the node
+                raise JobFailed("the node stopped", temporary=True, problem=Problem.STOPPED)
             if self._pool is None:
                 self._pool = ProcessPoolExecutor(
-                    self._count, mp_context=get_context("spawn"), initializer=_leave_signals_to_the_node
+                    self._count, get_context("spawn"), initializer=_prepare_worker, initargs=(self._verbose,)
                 )
             pool = self._pool
         try:
@@ -57,7 +61,7 @@ class Workers:
             raise self._failed(pool, failure)
         answer = running.result()
         if isinstance(answer, Failure):
-            raise JobFailed(answer.text, temporary=answer.temporary)
+            raise JobFailed(answer.text, temporary=answer.temporary, problem=answer.problem, kind=answer.kind)
         return answer
 
     def _failed(self, pool: ProcessPoolExecutor, error: BaseException) -> JobFailed:
@@ -66,9 +70,10 @@ class Workers:
             with self._lock:
                 if self._pool is pool:
                     self._pool = None
-            return JobFailed("the process of the model was killed, or crashed", temporary=True)
+            return JobFailed(str(Problem.KILLED), temporary=True, problem=Problem.KILLED)
         temporary = isinstance(error, MemoryError | RuntimeError | CancelledError)
-        return JobFailed(f"{type(error).__name__}: {error}", temporary=temporary)
+        kind = type(error).__name__
+        return JobFailed(f"{kind}: {error}", temporary=temporary, problem=Problem.UNFORESEEN, kind=kind)
 
     def __enter__(self) -> Self:
         return self
@@ -76,6 +81,8 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        with self._lock:
+            self._is_closed = True
         if self._pool is None:
             return
         if any(not one.done() for one in self._submitted):
@@ -84,9 +91,15 @@ class Workers:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _leave_signals_to_the_node() -> None:
-    """Ctrl-C goes to all processes of a terminal; the node alone decides what it means."""
+def _prepare_worker(verbose: bool) -> None:
+    """Leaves Ctrl-C, which goes to all processes of a terminal, to the node, and keeps libraries off its log."""
+    from cli.main import LIBRARIES
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not verbose:  # what they warn of quotes values of the images
+        logging.captureWarnings(True)
+        for library in LIBRARIES:
+            logging.getLogger(library).addHandler(logging.NullHandler())
 
 
 @dataclass(frozen=True)
@@ -95,6 +108,8 @@ class Failure:
 
     text: str
     temporary: bool
+    problem: Problem = Problem.OTHER
+    kind: str = ""
 
 
 def run_job(request: JobRequest, settings: Settings) -> Emission | Failure:
@@ -102,11 +117,11 @@ def run_job(request: JobRequest, settings: Settings) -> Emission | Failure:
     try:
         return _looked(request, settings)
     except JobFailed as error:
-        return Failure(str(error), error.temporary)
+        return Failure(str(error), error.temporary, error.problem, error.kind)
     except MinerError as error:
-        return Failure(str(error), temporary=False)
+        return Failure(str(error), temporary=False, kind=type(error).__name__)
     except OSError as error:
-        return Failure(str(error), temporary=True)
+        return Failure(str(error), temporary=True, kind=type(error).__name__)
 
 
 def _looked(request: JobRequest, settings: Settings) -> Emission:
@@ -121,7 +136,7 @@ def _looked(request: JobRequest, settings: Settings) -> Emission:
     finding = in_studies(_predictor(rule.model, rule.least_score), settings, paths, query)
     if finding.is_partial:
         broken = ", ".join(f"{count} {reason}" for reason, count in finding.left_out.items())
-        raise JobFailed(f"images cannot be read: {broken}", temporary=False)
+        raise JobFailed(f"images cannot be read: {broken}", temporary=False, problem=Problem.IMAGES_UNREADABLE)
     if not finding.looked_at:
         raise MinerError(f"{finding.nothing}: {dict(finding.left_out)}")
     results = results_of(finding.detections, request.made_at)

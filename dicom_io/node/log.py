@@ -43,23 +43,23 @@ class NodeLog:
         if self._verbose:
             self._write("debug", event, values)
 
-    def info(self, event: str, error: BaseException | None = None, /, **values: Value) -> None:
+    def info(self, event: str, cause: BaseException | None = None, /, **values: Value) -> None:
         """Something went its way, or will by itself."""
-        self._write("info", event, values, error)
+        self._write("info", event, values, cause)
 
-    def warning(self, event: str, error: BaseException | None = None, /, **values: Value) -> None:
+    def warning(self, event: str, cause: BaseException | None = None, /, **values: Value) -> None:
         """Something was refused or will be tried again."""
-        self._write("warning", event, values, error)
+        self._write("warning", event, values, cause)
 
-    def error(self, event: str, error: BaseException | None = None, /, **values: Value) -> None:
+    def error(self, event: str, cause: BaseException | None = None, /, **values: Value) -> None:
         """Something needs a person."""
-        self._write("error", event, values, error)
+        self._write("error", event, values, cause)
 
-    def _write(self, level: str, event: str, values: dict[str, Value], error: BaseException | None = None) -> None:
-        if error is not None:
-            values = {"why": failures.words(error), **values, "kind": failures.kind(error)}
+    def _write(self, level: str, event: str, values: dict[str, Value], cause: BaseException | None = None) -> None:
+        if cause is not None:
+            values = {"why": failures.words(cause), **values, "kind": failures.kind(cause)}
             if self._verbose:
-                values["text"] = str(error)
+                values["text"] = str(cause)
         told = {name: self._without_uids(value) for name, value in values.items()}
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = json.dumps({"at": at, "level": level, "event": event, **told}, default=str)

@@ -16,7 +16,6 @@ from typing import Any, Self, TextIO
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
-from deeplesion_miner.errors import ConfigError
 from dicom_io import commitment, negotiation
 from dicom_io.delivery import Wire
 from dicom_io.node.admission import Admission
@@ -89,8 +88,25 @@ class Node:
         `tls` is for those who connect to us, `client_tls` for the archives and peers that we connect to.
         """
         self._settings, self._rules, self._outbox = settings, rules, outbox
-        limits = settings.limits
+        self._associations: set[NodeAssociation] = set()
+        self._lock, self._stop_lock = threading.Lock(), threading.Lock()
+        self._is_stopping = self._all_ended = False
+        self._health: HealthServer | None = None
         self.journal = Journal(settings.folder)
+        try:
+            self._make_parts(runner, open_wire, client_tls, log_to)
+            self._take_ports(tls)
+        except BaseException:
+            if self._health is not None:
+                self._health.close()
+            self.journal.close()
+            raise
+
+    def _make_parts(
+        self, runner: Runner, open_wire: OpenWire | None, client_tls: ssl.SSLContext | None, log_to: TextIO
+    ) -> None:
+        """All that works behind the ports; none of it runs before `start`."""
+        settings, rules, limits = self._settings, self._rules, self._settings.limits
         self.log = NodeLog(log_to, self.journal.log_key(), verbose=settings.verbose)
         self.metrics = Metrics()
         self.store = ObjectStore(settings.folder / "objects", settings.max_object_bytes)
@@ -107,7 +123,7 @@ class Node:
             self.journal,
             self.store,
             self._own_results,
-            outbox,
+            self._outbox,
             rules,
             runner,
             settings.concurrency,
@@ -124,34 +140,26 @@ class Node:
             metrics=self.metrics,
         )
         destinations = rules.destinations() if open_wire is not None else ()
-        self._deliveries = Deliveries(outbox, destinations, open_wire or _no_wire, self.log)
+        self._deliveries = Deliveries(self._outbox, destinations, open_wire or _no_wire, self.log)
         self._admission = Admission(settings.ae_title, peers, limits.associations)
-        self._associations: set[NodeAssociation] = set()
-        self._lock, self._stop_lock = threading.Lock(), threading.Lock()
-        self._is_stopping = self._all_ended = False
         self._entity = self._made_entity()
-        self._health: HealthServer | None = None
-        # Ports are taken before a thread runs: threads would go on without the one who could stop them.
-        try:
-            if settings.health_port is not None:
-                self._health = HealthServer(
-                    settings.health_host, settings.health_port, self.health_problems, self.readiness_problems,
-                    self.metrics,
-                )  # fmt: skip
-            self._gate = Gate(
-                (settings.host, settings.port),
-                self._admission,
-                limits,
-                self._enter,
-                tls=tls,
-                log=self.log,
-                metrics=self.metrics,
+
+    def _take_ports(self, tls: ssl.SSLContext | None) -> None:
+        """Before a thread runs: threads would go on without the one who could stop them."""
+        settings = self._settings
+        if settings.health_port is not None:
+            self._health = HealthServer(
+                settings.health_host, settings.health_port, self.health_problems, self.readiness_problems, self.metrics
             )
-        except ConfigError:
-            if self._health is not None:
-                self._health.close()
-            self.journal.close()
-            raise
+        self._gate = Gate(
+            (settings.host, settings.port),
+            self._admission,
+            settings.limits,
+            self._enter,
+            tls=tls,
+            log=self.log,
+            metrics=self.metrics,
+        )
         self.port = self._gate.port
         self.health_port = None if self._health is None else self._health.port
 
@@ -233,6 +241,11 @@ class Node:
         if self.journal.open_studies() >= limits.open_studies:
             problems["studies"] = f"{limits.open_studies} studies wait to be looked at"
         return problems
+
+    def thread_failed(self, failure: threading.ExceptHookArgs) -> None:
+        """For `threading.excepthook`: Python's own would write the error's text, and the lines of the program."""
+        tell = self.log.error
+        tell("thread_failed", failure.exc_value, thread=failure.thread.name if failure.thread else "")
 
     def _gauges(self) -> None:
         metrics = self.metrics
