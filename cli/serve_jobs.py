@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from dicom_io.emit import Emission
 
 MOST_DETECTIONS = 100
+"""Of a series, the surest; what is beyond is told with the job."""
 
 
 class Workers:
@@ -125,10 +126,10 @@ def run_job(request: JobRequest, settings: Settings) -> Emission | Failure:
 
 
 def _looked(request: JobRequest, settings: Settings) -> Emission:
-    from cli.finding import in_studies
+    from cli.finding import DROPPED, in_studies
     from cli.results import results_of
     from deeplesion_miner.types import StudyQuery
-    from dicom_io.emit import Emission
+    from dicom_io.emit import Emission, LeftOut
 
     rule = request.rule
     paths = tuple(path for series in sorted(request.paths) for path in request.paths[series])
@@ -141,9 +142,12 @@ def _looked(request: JobRequest, settings: Settings) -> Emission:
         raise MinerError(f"{finding.nothing}: {dict(finding.left_out)}")
     results = results_of(finding.detections, request.made_at)
     emissions = [_emitted(result, request, settings, paths) for result in results]
+    left_out = [one for emission in emissions for one in emission.left_out]
+    for why in DROPPED:
+        left_out += [LeftOut("", "", kind, why) for kind in rule.emit] * finding.left_out[why]
     return Emission(
         tuple(one for emission in emissions for one in emission.objects),
-        tuple(one for emission in emissions for one in emission.left_out),
+        tuple(left_out),
         tuple(one for emission in emissions for one in emission.corrects),
         tuple(one for emission in emissions for one in emission.corrected_by),
     )
