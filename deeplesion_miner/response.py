@@ -6,7 +6,7 @@ Sources: Eisenhauer et al., Eur J Cancer 2009;45:228-247 (sections in brackets b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -15,13 +15,17 @@ from deeplesion_miner.types import Code
 
 TOO_SMALL_MM = 5.0
 """What stands for a lesion that is there but too small to measure [4.3.2]."""
+MASS_TARGET_MM = 10.0
+"""Least long axis of a target lesion at baseline, on slices of up to 5 mm [3.1.1]."""
+NODE_TARGET_MM = 15.0
+"""Least short axis of a lymph node that is a target lesion at baseline [3.1.1]."""
 NORMAL_NODE_MM = 10.0
 """A lymph node with a short axis below this is no longer pathological [4.3.1]."""
 PARTIAL_DECREASE = 0.30
 PROGRESSIVE_INCREASE = 0.20
 PROGRESSIVE_INCREASE_MM = 5.0
 ROUNDING_MM = 1e-6
-"""Sums closer than this are equal: a decrease of exactly 30 % is one of 30 %."""
+"""Lengths and sums closer than this are equal: a decrease of exactly 30 % is one of 30 %."""
 
 
 class Response(StrEnum):
@@ -55,7 +59,12 @@ class Target:
     @property
     def is_gone(self) -> bool:
         """Not seen any more, or a lymph node of normal size."""
-        return self.diameter_mm < NORMAL_NODE_MM if self.is_node else self.diameter_mm == 0
+        return self.diameter_mm < NORMAL_NODE_MM - ROUNDING_MM if self.is_node else self.diameter_mm == 0
+
+    @property
+    def is_measurable(self) -> bool:
+        """Large enough for a target lesion at baseline."""
+        return self.diameter_mm >= (NODE_TARGET_MM if self.is_node else MASS_TARGET_MM) - ROUNDING_MM
 
 
 TimePoint = Mapping[str, Target]
@@ -72,6 +81,8 @@ class Assessment:
     baseline_mm: float
     nadir_mm: float
     """The smallest sum so far, baseline included, of time points at which every target lesion was measured."""
+    nadir_at: int = 0
+    """Which time point that was: 0 the baseline, else the position in `earlier`, from 1; of equal sums the first."""
     missing: tuple[str, ...] = ()
     """Names of target lesions that were not measured, sorted."""
 
@@ -88,13 +99,13 @@ def assess(baseline: TimePoint, earlier: Sequence[TimePoint], now: TimePoint) ->
     [4.4.2]. ValueError for no target lesion at baseline, a length below 0 or NaN, or a lesion without a baseline.
     """
     _check(baseline, earlier, now)
-    whole = [baseline, *(one for one in earlier if one.keys() == baseline.keys())]
-    nadir_mm = min(sum_of_diameters_mm(one) for one in whole)
+    whole = {0: baseline, **{k: one for k, one in enumerate(earlier, start=1) if one.keys() == baseline.keys()}}
+    nadir_mm, nadir_at = min((sum_of_diameters_mm(one), k) for k, one in whole.items())
     baseline_mm, sum_mm = sum_of_diameters_mm(baseline), sum_of_diameters_mm(now)
     missing = tuple(sorted(baseline.keys() - now.keys()))
     if not missing and _all_gone(now):
         response = Response.COMPLETE
-    elif _has_progressed(sum_mm, nadir_mm) or _is_back(whole, now):
+    elif _has_progressed(sum_mm, nadir_mm) or _is_back(whole.values(), now):
         response = Response.PROGRESSIVE
     elif missing:
         response = Response.NOT_EVALUABLE
@@ -102,7 +113,7 @@ def assess(baseline: TimePoint, earlier: Sequence[TimePoint], now: TimePoint) ->
         response = Response.PARTIAL
     else:
         response = Response.STABLE
-    return Assessment(response, sum_mm, baseline_mm, nadir_mm, missing)
+    return Assessment(response, sum_mm, baseline_mm, nadir_mm, nadir_at, missing)
 
 
 def _check(baseline: TimePoint, earlier: Sequence[TimePoint], now: TimePoint) -> None:
@@ -128,7 +139,7 @@ def _has_progressed(sum_mm: float, nadir_mm: float) -> bool:
     )
 
 
-def _is_back(before: Sequence[TimePoint], now: TimePoint) -> bool:
+def _is_back(before: Iterable[TimePoint], now: TimePoint) -> bool:
     """A lesion other than a node is seen again after all had gone: that is progression, however small it is."""
     return any(_all_gone(one) for one in before) and any(
         not one.is_node and one.diameter_mm > 0 for one in now.values()

@@ -93,7 +93,9 @@ class Result:
     predecessors: tuple[ObjectRef, ...] = ()
     """The reports that this one corrects or takes its measurements from (PS3.3 C.17.2 PredecessorDocuments)."""
     response: Code | None = None
-    """RECIST 1.1 response of the patient, against the lesions' priors."""
+    """RECIST 1.1 response of the target lesions, against earlier studies."""
+    response_basis: str = ""
+    """In words: the sums that the response follows from, and of which studies they are."""
 
 
 def of_detections(detections: Iterable[Detection], author: Author, made_at: datetime) -> tuple[Result, ...]:

@@ -35,6 +35,7 @@ def content_digest(result: Result) -> str:
         result.study_instance_uid,
         _said_of(result.author),
         _said(result.response),
+        *([_said(result.response_basis)] if result.response_basis else []),
         *(_content(one) for one in result.lesions),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()

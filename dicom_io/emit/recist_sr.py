@@ -16,6 +16,7 @@ from highdicom.sr import (
     CodedConcept,
     CompositeContentItem,
     ContainerContentItem,
+    ContentItem,
     ContentSequence,
     CoordinatesForMeasurement,
     FindingSite,
@@ -44,6 +45,7 @@ from dicom_io.emit.observers import algorithm_of, observation_context
 from dicom_io.emit.placed import ImageReference, PlacedLesion, place
 from dicom_io.emit.report import is_whole, measurement_report
 from dicom_io.emit.source import SourceImages
+from dicom_io.emit.wording import unlimited
 
 KIND = "dicom-sr"
 TOOL = "Cornerstone3DTools@^0.1.0:Bidirectional"
@@ -72,7 +74,7 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
     )
     response = brought(result.response)
     if response is not None:
-        content[0].ContentSequence.append(_response(response))
+        content[0].ContentSequence.append(_response(response, result.response_basis))
     evidence: list[ImageReference | ObjectRef] = [one.reference for one in placed]
     evidence += [report for one in placed if (report := _prior_report(one.lesion))]
     report = measurement_report(
@@ -213,8 +215,10 @@ def _box_corners(one: PlacedLesion) -> list[Point]:
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
-def _response(response: CodedConcept) -> ContainerContentItem:
-    """The patient's response by RECIST 1.1, beside the measurements (PS3.16 TID 1500, Qualitative Evaluations)."""
+def _response(response: CodedConcept, basis: str) -> ContainerContentItem:
+    """The target lesions' response by RECIST 1.1 beside the measurements (PS3.16 TID 1500, Qualitative Evaluations),
+    and in words what it was computed from.
+    """
     container = ContainerContentItem(
         concept("concept", "qualitative_evaluations"), relationship_type=RelationshipTypeValues.CONTAINS
     )
@@ -223,5 +227,8 @@ def _response(response: CodedConcept) -> ContainerContentItem:
         concept("concept", "response_method"), concept("concept", "recist"), RelationshipTypeValues.HAS_CONCEPT_MOD
     )
     answer.ContentSequence = ContentSequence([method])
-    container.ContentSequence = ContentSequence([answer])
+    said: list[ContentItem] = [answer]
+    if basis:
+        said.append(_text("comment", unlimited(basis)))
+    container.ContentSequence = ContentSequence(said)
     return container

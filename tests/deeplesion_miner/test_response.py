@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -103,6 +105,103 @@ def test_a_percentage_that_is_met_exactly_is_met(baseline: list[int], data: st.D
     found = response(masses(*baseline), masses(*now))
     assert (found is Response.PARTIAL) == (10 * after <= 7 * before)
     assert (found is Response.PROGRESSIVE) == (10 * after >= 12 * before and after >= before + 5)
+
+
+@st.composite
+def courses(draw: st.DrawFn) -> tuple[TimePoint, list[TimePoint], TimePoint]:
+    """A baseline of measurable targets, time points in between and now, all of them with every target."""
+    nodes = draw(st.lists(st.booleans(), min_size=1, max_size=5))
+
+    def at(least_mm: float) -> TimePoint:
+        size = st.integers(int(least_mm), 200).map(float)
+        return {str(k): Target(draw(size), draw(size), is_node) for k, is_node in enumerate(nodes)}
+
+    return at(15), [at(0) for _ in range(draw(st.integers(0, 3)))], at(0)
+
+
+@given(courses(), st.randoms())
+def test_the_order_of_lesions_and_their_names_are_of_no_consequence(
+    course: tuple[TimePoint, list[TimePoint], TimePoint], chance: random.Random
+) -> None:
+    names = sorted(course[0])
+    renamed = dict(zip(names, chance.sample(names, len(names)), strict=True))
+
+    def other(one: TimePoint) -> TimePoint:
+        return {renamed[name]: one[name] for name in chance.sample(names, len(names))}
+
+    baseline, earlier, now = course
+    assert assess(other(baseline), [other(one) for one in earlier], other(now)) == assess(baseline, earlier, now)
+
+
+@given(courses(), st.sampled_from([2.0, 3.0, 10.0]))
+def test_scaling_everything_up_changes_no_percentage_and_no_partial_response_of_masses(
+    course: tuple[TimePoint, list[TimePoint], TimePoint], factor: float
+) -> None:
+    def scaled(one: TimePoint) -> TimePoint:
+        return {name: Target(x.long_axis_mm * factor, x.short_axis_mm * factor, x.is_node) for name, x in one.items()}
+
+    baseline, earlier, now = course
+    small, large = assess(*course), assess(scaled(baseline), [scaled(one) for one in earlier], scaled(now))
+    assert (large.sum_mm, large.nadir_mm) == (
+        pytest.approx(small.sum_mm * factor),
+        pytest.approx(small.nadir_mm * factor),
+    )
+    assert large.nadir_at == small.nadir_at
+    if not any(one.is_node for one in baseline.values()):
+        grown = {Response.STABLE: {Response.STABLE, Response.PROGRESSIVE}, Response.PARTIAL: {
+            Response.PARTIAL, Response.PROGRESSIVE}}  # fmt: skip
+        assert large.response in grown.get(small.response, {small.response}), "5 mm alone do not scale"
+
+
+@given(courses())
+def test_the_nadir_is_the_sum_of_the_time_point_that_is_named(
+    course: tuple[TimePoint, list[TimePoint], TimePoint],
+) -> None:
+    baseline, earlier, _ = course
+    assessed = assess(*course)
+    sums = [sum_of_diameters_mm(one) for one in (baseline, *earlier)]
+    assert assessed.nadir_mm == min(sums) == sums[assessed.nadir_at]
+    assert sums.index(min(sums)) == assessed.nadir_at, "of equal sums the first"
+
+
+@given(courses(), st.integers(0, 4), st.floats(0.0, 50.0))
+def test_a_lesion_that_measures_more_never_makes_the_response_better(
+    course: tuple[TimePoint, list[TimePoint], TimePoint], which: int, more_mm: float
+) -> None:
+    better = [Response.COMPLETE, Response.PARTIAL, Response.STABLE, Response.PROGRESSIVE]
+    baseline, earlier, now = course
+    name = sorted(now)[which % len(now)]
+    one = now[name]
+    larger = {**now, name: Target(one.long_axis_mm + more_mm, one.short_axis_mm + more_mm, one.is_node)}
+    before, after = (better.index(assess(baseline, earlier, then).response) for then in (now, larger))
+    assert after >= before
+
+
+@given(st.integers(15, 60), st.integers(0, 90))
+def test_a_node_alone_responds_by_its_short_axis_exactly(before_mm: int, now_mm: int) -> None:
+    found = response({"node": node(before_mm)}, {"node": node(now_mm)})
+    if now_mm < 10:
+        assert found is Response.COMPLETE
+    elif 10 * now_mm >= 12 * before_mm and now_mm >= before_mm + 5:
+        assert found is Response.PROGRESSIVE
+    else:
+        assert (found is Response.PARTIAL) == (10 * now_mm <= 7 * before_mm)
+
+
+@pytest.mark.parametrize(
+    ("target", "is_measurable"),
+    [
+        (Target(10.0), True), (Target(9.99), False), (Target(10.0 - 1e-9), True),
+        (node(15.0), True), (node(14.99), False), (node(15.0 - 1e-9), True),
+    ],
+)  # fmt: skip
+def test_a_target_is_a_mass_of_10_mm_or_a_node_of_15(target: Target, is_measurable: bool) -> None:
+    assert target.is_measurable is is_measurable
+
+
+def test_a_node_of_10_mm_is_not_normal_though_a_computer_measures_a_hair_less() -> None:
+    assert not node(10.0 - 1e-9).is_gone
+    assert node(9.99).is_gone
 
 
 @given(st.permutations([masses(80), masses(60), masses(75)]))

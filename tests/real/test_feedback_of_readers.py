@@ -6,11 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from pydicom import dcmread
 
 from deeplesion_miner.feedback import Feedback, feedback
 from deeplesion_miner.feedback_rows import FeedbackRow
 from deeplesion_miner.types import StudyQuery
-from dicom_io.feedback_reading import study_reports
+from dicom_io.feedback_reading import StudyReports, study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings
 
 pytestmark = pytest.mark.real
@@ -26,15 +27,34 @@ BEFORE_MM, AFTER_G6_MM, AFTER_G7_MM = 16.88, 20.5, 24.1
 
 
 @pytest.fixture(scope="module")
-def folder(real_data: Path) -> Path:
-    return real_data / "ohif_phantom"
+def folder(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files as they are, but for our report: a model signs what Doe^Jane did, whose report has no feedback."""
+    found = tmp_path_factory.mktemp("ohif")
+    for name in ("ct_B", G1, G6, G7):
+        (found / name).symlink_to(real_data / "ohif_phantom" / name)
+    report = dcmread(real_data / "ohif_phantom" / OURS)
+    (observer,) = (item for item in report.ContentSequence if item.ValueType == "PNAME")
+    observer.ValueType, observer.TextValue = "TEXT", "a model"
+    observer.ConceptNameCodeSequence[0].CodeValue = "121013"
+    observer.ConceptNameCodeSequence[0].CodeMeaning = "Device Observer Name"
+    del observer.PersonName
+    report.save_as(found / OURS)
+    return found
+
+
+def read(folder: Path, *names: str) -> list[StudyReports]:
+    paths = (*sorted((folder / "ct_B").iterdir()), *(folder / name for name in names))
+    with ArchiveOpener(ArchiveSettings(paths=paths)) as opener, closing(opener.open()) as archive:
+        return list(study_reports(archive, StudyQuery()))
 
 
 def told(folder: Path, *names: str) -> Feedback:
-    paths = (folder / "ct_B", *(folder / name for name in names))
-    with ArchiveOpener(ArchiveSettings(paths=paths)) as opener, closing(opener.open()) as archive:
-        (found,) = study_reports(archive, StudyQuery())
+    (found,) = read(folder, *names)
     return feedback(found.reports, found.notes, found.planes)
+
+
+def test_what_becomes_of_a_reader_s_own_report_is_no_feedback(real_data: Path) -> None:
+    assert read(real_data / "ohif_phantom", OURS, G6, G7) == []
 
 
 def only(found: Feedback) -> FeedbackRow:
