@@ -11,7 +11,7 @@ from pathlib import Path
 
 from deeplesion_miner.errors import ConfigError
 
-_ALERT_S = 1.0
+_ALERT_S = 5.0
 """With TLS 1.3 a server refuses our certificate after the handshake: so long its alert is waited for."""
 
 

@@ -38,7 +38,7 @@ from dicom_io.testbed.embedded import EmbeddedArchive, Faults
 
 STUDY = StudyRef(study_uid(1), "PAT0001", "20240215")
 QUICK = {
-    "limits": Limits(connect_s=2, negotiate_s=5, idle_s=2, total_s=20),
+    "limits": Limits(idle_s=5),
     "retry": Retry(attempts=2, sleep=lambda pause_s: None),
     "late_s": 0.3,
 }

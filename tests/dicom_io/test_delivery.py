@@ -12,21 +12,23 @@ import pytest
 from hostile_archive import ABORT, SILENT, VANISH
 from listing_archive import ListingArchive
 from little_objects import sr
+from pydicom.dataset import Dataset
 from pydicom.filewriter import dcmwrite
 from servers import Server, free_port
 
 from deeplesion_miner.errors import ArchiveError
 from dicom_io.association import Limits
 from dicom_io.delivery import Delivery, Pace, Tally
-from dicom_io.delivery_rules import Policy, State
+from dicom_io.delivery_rules import Event, Happening, Policy, State
 from dicom_io.destination import WireSettings, open_wire
 from dicom_io.emit import EmittedObject
 from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_rows import Parcel
+from tests.waiting import PATIENCE_S
 
 QUICK = Policy(first_pause_s=0.01, longest_pause_s=0.05, refusal_pause_s=0.01, study_patience_s=0.0)
-PACE = Pace(batch=50, patience_s=1.0, report_within_s=10.0)
+PACE = Pace(batch=50, patience_s=PATIENCE_S, report_within_s=3600.0)
 REPORTS_GET_LOST = replace(PACE, report_within_s=0.2)
 """An association that is lost takes along the report that was to come on it."""
 
@@ -86,7 +88,8 @@ def deliver(
 
 
 def run(outbox: Outbox, destination: str, pace: Pace = PACE) -> Tally:
-    settings = WireSettings(limits=Limits(connect_s=2.0, negotiate_s=2.0, idle_s=0.5))
+    # Longer than an archive thinks, and short for those that fall silent.
+    settings = WireSettings(limits=Limits(idle_s=2.0 if pace is REPORTS_GET_LOST else PATIENCE_S))
     with closing(open_wire(destination, settings, outbox)) as wire:
         return Delivery(outbox, destination, wire, pace=pace).run()
 
@@ -352,7 +355,7 @@ def test_a_lost_report_is_replaced_by_proof(folder: Path) -> None:
 
 def test_until_a_report_counts_as_lost_a_run_leaves_objects_sent(folder: Path) -> None:
     with an_archive(report_on_same=0) as archive:
-        found = deliver(folder, archive, pace=replace(PACE, report_within_s=3600.0))
+        found = deliver(folder, archive, pace=replace(PACE, patience_s=0.1))
     assert states(found) == {"sent"}
 
 
@@ -482,7 +485,7 @@ def test_an_archive_that_is_away_leaves_everything_queued_and_costs_no_attempt(f
         destination = str(archive.address)
     with Outbox.open(folder, QUICK) as outbox:
         outbox.put(RESULTS, destination)
-        tally = run(outbox, destination)
+        tally = run(outbox, destination, replace(PACE, patience_s=0.2))
         assert tally.away is not None
         assert {(str(one.standing.state), one.standing.attempts) for one in outbox.parcels()} == {("queued", 0)}
 
@@ -537,6 +540,81 @@ def test_a_damaged_copy_is_a_dead_letter_and_the_rest_arrives(folder: Path) -> N
     assert found.pop(FIRST).reason == "file_damaged"
     assert states(found) == {"committed"}
     assert FIRST not in archive.arrivals
+
+
+def test_a_copy_that_cannot_be_read_is_tried_again_and_the_rest_arrives(folder: Path) -> None:
+    def hide(outbox: Outbox, destination: str) -> None:
+        path = outbox.path(outbox.parcels()[0])
+        path.unlink()
+        path.mkdir()
+
+    with an_archive() as archive:
+        found = deliver(folder, archive, before=hide, policy=replace(QUICK, attempts=2))
+    broken = found.pop(FIRST)
+    assert (broken.state, broken.reason, broken.attempts) == (State.DEAD, "file_unreadable", 2)
+    assert states(found) == {"committed"}
+
+
+def test_where_all_must_be_compared_a_damaged_copy_proves_nothing(folder: Path) -> None:
+    with an_archive() as archive, Outbox.open(folder, QUICK) as outbox:
+        destination = str(archive.address)
+        outbox.put(RESULTS, destination)
+        with closing(open_wire(destination, WireSettings(), outbox)) as wire:
+            wire = replace(wire, committer=None, differs=lambda parcel, own: False, must_compare=True)
+            delivery = Delivery(outbox, destination, wire, pace=replace(PACE, batch=1))
+            claimed = outbox.claim(destination, "send", 0.0, 1)
+            outbox.record([(claimed[0], Happening(Event.STORED))], 0.0)
+            archive.there_before = {FIRST}
+            outbox.path(claimed[0]).write_bytes(b"rotten")
+            delivery.run()
+        found = {one.sop_instance_uid: one.standing for one in outbox.parcels()}
+    assert (found.pop(FIRST).reason) == "file_damaged"
+    assert states(found) == {"verified"}
+
+
+class Particular(ListingArchive):
+    """Refuses to answer about one study."""
+
+    refused_study = ""
+
+    def _rows(self, level: str, study: str) -> Iterator[Dataset]:
+        if study == self.refused_study:
+            raise ValueError(study)  # pynetdicom answers C311H
+        return super()._rows(level, study)
+
+
+def test_a_study_about_which_the_archive_refuses_to_speak_keeps_no_other_back(folder: Path) -> None:
+    other = result(9, study=2)
+    with Particular([*RESULTS, other], {STUDY: ["P1"]}, report_on_same=1) as archive:
+        archive.refused_study = other.study_instance_uid
+        found = deliver(folder, archive, results=[other, *RESULTS])
+    waiting = found.pop(other.sop_instance_uid)
+    assert (waiting.state, waiting.attempts) == (State.QUEUED, 0)
+    assert states(found) == {"committed"}
+
+
+def test_a_clock_that_runs_backwards_holds_up_no_run_and_no_question(folder: Path) -> None:
+    with an_archive() as archive:
+        destination = str(archive.address)
+    rounds: list[float] = []
+
+    def backwards() -> float:
+        return 1e9 - 1000.0 * len(rounds)
+
+    def stop() -> bool:
+        rounds.append(0.0)
+        return len(rounds) > 200
+
+    with Outbox.open(folder, QUICK) as outbox:
+        outbox.put(RESULTS, destination)
+        settings = WireSettings(limits=Limits(connect_s=2.0))
+        with closing(open_wire(destination, settings, outbox)) as wire:
+            pace = replace(PACE, patience_s=0.3)
+            tally = Delivery(
+                outbox, destination, wire, pace=pace, clock=backwards, stop=stop, sleep=lambda s: time.sleep(0.02)
+            ).run()
+    assert tally.away is not None
+    assert len(rounds) < 200
 
 
 def test_interrupted_in_the_middle_nothing_is_forgotten_and_nothing_sent_twice(folder: Path) -> None:

@@ -12,7 +12,8 @@ from dicom_io.association import Limits
 from dicom_io.probe import Finding, Level, probe
 from dicom_io.testbed.embedded import EmbeddedArchive, Faults
 
-QUICK = Limits(connect_s=2, negotiate_s=5, idle_s=2, total_s=20)
+SHORT = Limits(idle_s=2)
+"""For archives that fall silent: ten times what an answer takes."""
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +24,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def findings(files: Path, faults: Faults | None = None, move_port: int | None = None) -> dict[str, Finding]:
     with EmbeddedArchive(files, faults=faults or Faults()) as archive:
+        limits = SHORT if faults is not None and faults.silent_finds else Limits()
         answers = probe(
-            Address.parse(archive.address), "MINER", move_host="127.0.0.1", move_port=move_port, limits=QUICK
+            Address.parse(archive.address), "MINER", move_host="127.0.0.1", move_port=move_port, limits=limits
         )
     return {one.name: one for one in answers}
 
@@ -77,7 +79,7 @@ def test_a_move_destination_that_the_archive_does_not_know_is_found(files: Path)
 
 
 def test_an_archive_that_is_away_is_one_finding():
-    (found,) = probe(Address("NOBODY", "127.0.0.1", free_port()), "MINER", limits=QUICK)
+    (found,) = probe(Address("NOBODY", "127.0.0.1", free_port()), "MINER")
     assert (found.name, found.level) == ("echo", Level.FAIL)
     assert "nobody listens" in found.text
 
@@ -91,7 +93,7 @@ def test_an_empty_archive_is_said_to_be_empty(tmp_path: Path):
 def test_an_archive_that_checks_its_title_is_told_from_one_that_does_not(files: Path):
     assert "any called AE title" in findings(files)["called_title"].text
     with serving([], require_called="BAD") as address:
-        found = {one.name: one for one in probe(Address.parse(address), "MINER", limits=QUICK)}
+        found = {one.name: one for one in probe(Address.parse(address), "MINER")}
     assert "to the letter; BAD is right" in found["called_title"].text
 
 

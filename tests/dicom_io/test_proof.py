@@ -33,7 +33,7 @@ from dicom_io.web_inquiry import QidoInquiry, WadoFetch
 
 EXPLICIT = str(uid.ExplicitVRLittleEndian)
 IMPLICIT, DEFLATED = str(uid.ImplicitVRLittleEndian), str(uid.DeflatedExplicitVRLittleEndian)
-SHORT = Limits(connect_s=2.0, negotiate_s=2.0, idle_s=1.0, total_s=10.0)
+SHORT = Limits(idle_s=1.0)
 
 
 def encoded(dataset: Dataset, transfer_syntax: str = EXPLICIT) -> bytes:

@@ -14,6 +14,7 @@ from deeplesion_miner.errors import ConfigError
 from dicom_io.negotiation import SCP_SYNTAXES
 from dicom_io.receiver import Receiver
 from dicom_io.store import ObjectStore
+from tests.waiting import PATIENCE_S
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_waiting_ends_when_all_is_here_and_lasts_while_objects_arrive(store: Obj
         receiver.expect(ct_uid(1, number) for number in range(1, 5))
         sender = threading.Thread(target=trickle)
         sender.start()
-        receiver.wait_for(lambda: store.has(ct_uid(1, 4)), quiet_s=1.5)
+        receiver.wait_for(lambda: store.has(ct_uid(1, 4)), quiet_s=PATIENCE_S)
         assert store.has(ct_uid(1, 4))
         sender.join()
 

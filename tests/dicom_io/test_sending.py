@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import threading
-import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,8 +31,10 @@ from dicom_io.object_file import ObjectFile
 from dicom_io.reencoding import encoded_as
 from dicom_io.sending import StoreSender
 from dicom_io.store_status import StoreAnswer, Verdict, judge
+from tests.waiting import PATIENCE_S, until
 
-SHORT = Limits(connect_s=2.0, negotiate_s=2.0, idle_s=0.4, total_s=10.0)
+SHORT = Limits(idle_s=2.0)
+"""For archives that fall silent: ten times what an answer takes."""
 EXPLICIT, IMPLICIT = str(uid.ExplicitVRLittleEndian), str(uid.ImplicitVRLittleEndian)
 DEFLATED, RLE = str(uid.DeflatedExplicitVRLittleEndian), str(uid.RLELossless)
 STORESCP = Path("/usr/bin/storescp")
@@ -64,7 +65,8 @@ def test_what_arrives_is_what_lies_in_the_files_byte_for_byte(objects: list[Obje
         (one.sop_instance_uid, Verdict.STORED, EXPLICIT) for one in objects
     ]
     assert archive.stored == {one.sop_instance_uid: (EXPLICIT, one.data_set_bytes()) for one in objects}
-    assert (archive.associations, archive.released) == (1, 1), "one association for all, and it is released"
+    assert archive.associations == 1, "one association for all, and it is released"
+    until(lambda: archive.released == 1)
 
 
 @pytest.mark.servers
@@ -87,18 +89,20 @@ def storescp(folder: Path, *options: str) -> Iterator[Address]:
     port = free_port()
     process = subprocess.Popen([STORESCP, "+B", "-od", folder, *options, "-aet", "STORE", str(port)])
     try:
-        deadline_s = time.monotonic() + 10
-        while time.monotonic() < deadline_s:
-            try:
-                with StoreSender(Address("STORE", LOOPBACK, port), "MINER") as sender:
-                    assert not sender.takes_commitment
-                break
-            except ArchiveError:
-                time.sleep(0.1)
+        until(lambda: _takes_no_commitment(Address("STORE", LOOPBACK, port)))
         yield Address("STORE", LOOPBACK, port)
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE_S)
+
+
+def _takes_no_commitment(address: Address) -> bool:
+    """False, too, where nobody listens yet."""
+    try:
+        with StoreSender(address, "MINER") as sender:
+            return not sender.takes_commitment
+    except ArchiveError:
+        return False
 
 
 @pytest.mark.servers
@@ -280,7 +284,7 @@ def test_an_object_whose_association_is_lost_goes_out_again_and_none_is_forgotte
 ) -> None:
     unlucky = objects[1].sop_instance_uid
     with HostileArchive({unlucky: [fate]}) as archive:
-        answers = sent(archive, objects, SHORT)
+        answers = sent(archive, objects, SHORT if fate == SILENT else None)
     assert [one.verdict for one in answers] == [Verdict.STORED] * len(objects)
     assert set(archive.stored) == {one.sop_instance_uid for one in objects}
     assert archive.arrivals.count(unlucky) == 2
@@ -293,14 +297,14 @@ def test_an_object_that_the_archive_dies_of_is_left_for_later_and_the_others_arr
 ) -> None:
     poison = objects[1].sop_instance_uid
     with HostileArchive({poison: [fate] * 9}) as archive:
-        answers = {one.sop_instance_uid: one for one in sent(archive, objects, SHORT)}
+        answers = {one.sop_instance_uid: one for one in sent(archive, objects, SHORT if fate == SILENT else None)}
     assert answers.pop(poison).verdict is Verdict.TEMPORARY
     assert {one.verdict for one in answers.values()} == {Verdict.STORED}
     assert archive.arrivals.count(poison) == 2
 
 
 def test_an_association_that_the_archive_ended_while_it_was_idle_is_made_anew(objects: list[ObjectFile]) -> None:
-    with HostileArchive() as archive, StoreSender(archive.address, "MINER", limits=SHORT) as sender:
+    with HostileArchive() as archive, StoreSender(archive.address, "MINER") as sender:
         assert all(one.accepted for one in sender.send(objects[:2]))
         archive.hang_up()
         assert all(one.accepted for one in sender.send(objects[2:]))
@@ -310,13 +314,13 @@ def test_an_association_that_the_archive_ended_while_it_was_idle_is_made_anew(ob
 
 def test_nobody_listening_is_an_error_that_may_pass(objects: list[ObjectFile]) -> None:
     with pytest.raises(ArchiveError, match="nobody listens there") as caught:
-        next(StoreSender(Address("PACS", LOOPBACK, free_port()), "MINER", limits=SHORT).send(objects))
+        next(StoreSender(Address("PACS", LOOPBACK, free_port()), "MINER").send(objects))
     assert caught.value.temporary
 
 
 def test_an_unknown_host_is_named(objects: list[ObjectFile]) -> None:
     with pytest.raises(ArchiveError, match=r"the host no-such-host\.invalid is not known here"):
-        next(StoreSender(Address("PACS", "no-such-host.invalid", 104), "MINER", limits=SHORT).send(objects))
+        next(StoreSender(Address("PACS", "no-such-host.invalid", 104), "MINER").send(objects))
 
 
 @pytest.mark.servers
@@ -342,12 +346,11 @@ def test_an_archive_that_stops_reading_does_not_hold_us_for_ever() -> None:
         through = threading.Thread(target=_pass_on_a_little, args=(real, archive.address.port, done), daemon=True)
         through.start()
         address = replace(archive.address, port=real.getsockname()[1])
-        started_s = time.monotonic()
         with pytest.raises(ArchiveError), StoreSender(address, "MINER", limits=SHORT) as sender:
             list(sender.send([item]))
+        assert not done.is_set()
         done.set()
         real.close()
-    assert time.monotonic() - started_s < 20, "a few times idle_s, where without a limit it would be for ever"
 
 
 def _pass_on_a_little(server: object, port: int, done: threading.Event) -> None:
@@ -360,7 +363,7 @@ def _pass_on_a_little(server: object, port: int, done: threading.Event) -> None:
     with near, sockets.create_connection((LOOPBACK, port)) as far:
         far.sendall(near.recv(65536))
         near.sendall(far.recv(65536))
-        done.wait(30)
+        done.wait()
 
 
 def test_an_object_that_is_broken_or_gone_here_is_answered_and_the_others_go(tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ from web_server import Answer, Request, WebServer
 
 import schemas
 from dicom_io.address import Address
-from dicom_io.association import Limits
 from dicom_io.emit import KINDS
 from dicom_io.link import Link
 from dicom_io.probe import Finding, Level
@@ -19,7 +18,6 @@ from dicom_io.query import Window, study_keys
 from dicom_io.target_probe import probe_target, probe_web_target
 from dicom_io.web import WebAddress, WebSession
 
-SHORT = Limits(connect_s=2.0, negotiate_s=2.0, idle_s=1.0, total_s=10.0)
 SR_CLASSES = ("1.2.840.10008.5.1.4.1.1.88.33", "1.2.840.10008.5.1.4.1.1.88.34")
 SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 
@@ -60,7 +58,7 @@ def test_a_report_that_would_not_reach_us_is_found_out_before_anything_is_sent(t
 
 def test_an_archive_that_reports_on_the_association_of_the_request_needs_no_port_of_ours() -> None:
     with HostileArchive(report_on_same=1) as archive:
-        found = by_name(probe_target(archive.address, "MINER", limits=SHORT))
+        found = by_name(probe_target(archive.address, "MINER"))
     assert found["target_commitment"].level is Level.OK
     assert archive.arrivals == []
 
@@ -68,14 +66,14 @@ def test_an_archive_that_reports_on_the_association_of_the_request_needs_no_port
 @pytest.mark.parametrize("status", [0x0110, ABORT])
 def test_an_archive_that_refuses_commitment_when_it_is_asked_is_named(status: int | str) -> None:
     with HostileArchive(action_status=status) as archive:
-        found = by_name(probe_target(archive.address, "MINER", limits=SHORT))
+        found = by_name(probe_target(archive.address, "MINER"))
     assert found["target_commitment"].level is Level.WARN
     assert "commitment -> proof by C-FIND" in found["target_commitment"].advice
 
 
 def test_an_archive_without_reports_cannot_take_measurements() -> None:
     with HostileArchive(classes=[SEG], commitment=False) as archive:
-        found = by_name(probe_target(archive.address, "MINER", limits=SHORT))
+        found = by_name(probe_target(archive.address, "MINER"))
     assert {found[f"target_{name}"].level for name in ("sr_comprehensive", "sr_comprehensive_3d")} == {Level.FAIL}
     assert found["target_seg"].level is Level.OK
     assert found["target_rtstruct"].level is Level.WARN
@@ -86,14 +84,14 @@ def test_an_archive_without_reports_cannot_take_measurements() -> None:
 
 def test_one_kind_of_reports_is_enough() -> None:
     with HostileArchive(classes=[SEG, SR_CLASSES[0]], commitment=False) as archive:
-        found = by_name(probe_target(archive.address, "MINER", limits=SHORT))
+        found = by_name(probe_target(archive.address, "MINER"))
     assert found["target_sr_comprehensive"].level is Level.OK
     assert found["target_sr_comprehensive_3d"].level is Level.WARN
     assert "-> Comprehensive SR" in found["target_sr_comprehensive_3d"].advice
 
 
 def test_an_archive_that_is_away_is_one_finding() -> None:
-    (found,) = probe_target(Address("PACS", LOOPBACK, free_port()), "MINER", limits=SHORT)
+    (found,) = probe_target(Address("PACS", LOOPBACK, free_port()), "MINER")
     assert (found.name, found.level) == ("target", Level.FAIL)
     assert found.advice
 

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from servers import free_port
 from dicom_io.catalogue import read_stored_object
 from dicom_io.testbed.embedded import EmbeddedArchive, Faults
 from dicom_io.testbed.phantoms import write_phantoms
+from tests.waiting import PATIENCE_S, until
 
 FIND = StudyRootQueryRetrieveInformationModelFind
 GET = StudyRootQueryRetrieveInformationModelGet
@@ -69,7 +69,7 @@ class Client:
     def __init__(self, archive: EmbeddedArchive, syntaxes: dict[str, list[str]] | None = None) -> None:
         self.arrived: dict[str, bytes] = {}
         entity = AE("CLIENT")
-        entity.dimse_timeout = 5
+        entity.dimse_timeout = PATIENCE_S
         for model in (Verification, FIND, GET, MOVE):
             entity.add_requested_context(model)
         offered = syntaxes or {CTImageStorage: [ExplicitVRLittleEndian]}
@@ -459,7 +459,7 @@ def test_a_silent_archive_answers_a_query_with_nothing_until_the_client_gives_up
 
 def dcmtk(tool: str, archive: EmbeddedArchive, *arguments: str | Path) -> str:
     command = [str(DCMTK[tool]), "-aec", archive.ae_title, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PATIENCE_S)
     return done.stdout + done.stderr
 
 
@@ -502,19 +502,18 @@ def test_dcmtk_moves_to_its_own_receiver_and_stores_back(folder: Path, tmp_path:
             )  # fmt: skip
         finally:
             receiver.terminate()
-            receiver.wait(timeout=10)
+            receiver.wait(timeout=PATIENCE_S)
         assert len(list(incoming.iterdir())) == len(images)
         dcmtk("storescu", other, "127.0.0.1", str(other.port), *sorted(incoming.iterdir()))
         assert {stored.sop_instance_uid for stored in other.objects} == set(images)
 
 
 def wait_for(port: int) -> None:
-    for _ in range(100):
+    def listens() -> bool:
         with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the receiver did not start")
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    until(listens, lambda: "the receiver did not start")
 
 
 def test_the_archive_runs_by_itself_and_says_where(folder: Path) -> None:
@@ -532,4 +531,4 @@ def test_the_archive_runs_by_itself_and_says_where(folder: Path) -> None:
         association.release()
     finally:
         process.terminate()
-        process.wait(timeout=10)
+        process.wait(timeout=PATIENCE_S)

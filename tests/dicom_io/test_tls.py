@@ -24,7 +24,6 @@ from web_server import Answer, WebServer
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
 from dicom_io.address import Address
-from dicom_io.association import Limits
 from dicom_io.commitment import CommitmentReport
 from dicom_io.committing import Committer
 from dicom_io.comparison import GetFetch, differs
@@ -36,8 +35,7 @@ from dicom_io.sending import StoreSender
 from dicom_io.stow import StowSender
 from dicom_io.tls import client_context, handshake_failure, server_context
 from dicom_io.web import WebAddress, WebSession
-
-SHORT = Limits(connect_s=2.0, negotiate_s=2.0, idle_s=2.0, total_s=10.0)
+from tests.waiting import PATIENCE_S
 
 
 def as_file(dataset: Dataset) -> ObjectFile:
@@ -86,7 +84,7 @@ def test_orthanc_is_sent_to_asked_and_reports_over_tls(
     ):
         assert all(one.accepted for one in sender.send(files))
         assert Committer(sender).request("2.25.95", [(one.sop_class_uid, one.sop_instance_uid) for one in files])
-        assert came.wait(5)
+        assert came.wait(PATIENCE_S)
     assert set(reports[0].committed) == {one.sop_instance_uid for one in files}
     link = Link(address, "MINER", tls_context=ours)
     assert prove(FindInquiry(link), map(place, objects)) == {one.sop_instance_uid for one in files}
@@ -109,7 +107,7 @@ def test_orthanc_says_why_it_does_not_let_us_in(secure_orthanc: Server, papers: 
 
 
 def refusal(address: Address, context: ssl.SSLContext | None) -> ArchiveError:
-    with pytest.raises(ArchiveError) as caught, StoreSender(address, "MINER", limits=SHORT, tls_context=context) as one:
+    with pytest.raises(ArchiveError) as caught, StoreSender(address, "MINER", tls_context=context) as one:
         list(one.send([as_file(sr(1))]))
     return caught.value
 
@@ -130,7 +128,7 @@ def speaking(context: ssl.SSLContext) -> Iterator[int]:
                 return
             try:
                 with context.wrap_socket(connection, server_side=True) as secure:
-                    secure.settimeout(3)
+                    secure.settimeout(0.2)
                     secure.recv(1)
             except OSError:
                 connection.close()
@@ -159,10 +157,10 @@ def test_an_archive_that_is_not_who_it_says_gets_nothing(
 
 def test_a_host_name_is_compared_with_the_certificate(papers: Path, ours: ssl.SSLContext) -> None:
     with speaking(server_context(papers / "ca.crt", papers / "server.crt", papers / "server.key")) as port:
-        assert handshake_failure(LOOPBACK, port, ours, 2.0) == ""
-        assert handshake_failure("localhost", port, ours, 2.0) == ""
+        assert handshake_failure(LOOPBACK, port, ours, PATIENCE_S) == ""
+        assert handshake_failure("localhost", port, ours, PATIENCE_S) == ""
     with speaking(server_context(None, papers / "elsewhere.crt", papers / "elsewhere.key")) as port:
-        assert "Hostname mismatch" in handshake_failure("localhost", port, ours, 2.0)
+        assert "Hostname mismatch" in handshake_failure("localhost", port, ours, PATIENCE_S)
 
 
 def test_an_archive_without_tls_is_told_from_one_that_is_away(ours: ssl.SSLContext) -> None:
