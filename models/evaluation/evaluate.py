@@ -14,7 +14,7 @@ from models.evaluation.figures import Figures, OtherWay, PatientFigures, Stratum
 from models.evaluation.froc import Count, Pool, count
 from models.evaluation.intervals import Draws, Interval
 from models.evaluation.kinds import KindShare, KnownNonLesion, ShareDifference, kind_shares, share_differences
-from models.evaluation.matched import Measure, mask_measures, matches, recist_measures
+from models.evaluation.matched import Delineated, Measure, mask_measures, matches, recist_measures
 from models.evaluation.overlap import Floats
 from models.evaluation.protocol import BAND, Protocol
 from models.evaluation.resampling import Resample
@@ -93,8 +93,8 @@ class Evaluation:
     kinds: tuple[KindShare, ...]
     kind_differences: tuple[ShareDifference, ...]
     recist: tuple[Measure, ...]
-    masks: Mapping[str, tuple[Measure, ...]]
-    """'2-D' and '3-D'; () without reference masks."""
+    masks: Mapping[str, Delineated]
+    """'2-D' and '3-D'; nothing in them without reference masks."""
 
     @property
     def slices(self) -> Slices:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +23,17 @@ from models.predictions_table import ReferenceMask
 
 MATCHED_AT = 4.0
 """False positives per image: lesions hit by a detection above this operating point are measured."""
+
+
+SKIPPED = {
+    "no_reference": "there is no reference mask of the lesion, or of its key slice",
+    "empty_reference": "the reference mask is empty",
+    "one_slice": "the reference lies on one slice, which says nothing of the lesion's depth",
+    "no_mask": "the detection has no such mask",
+    "other_slice": "the detection lies on another slice",
+    "unknown_interval": "nobody knows how far the slices lie apart",
+}
+"""Why masks of a found lesion are not compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,17 +89,24 @@ def recist_measures(found: Sequence[Match], resample: Resample) -> tuple[Measure
     return _measures(names, ["mm"] * len(names), rows, resample)
 
 
+@dataclass(frozen=True)
+class Delineated:
+    """How well masks agree, and what could not be compared."""
+
+    measures: tuple[Measure, ...] = ()
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    """Found lesions that are not compared, by a reason of `SKIPPED`; nothing where there are no reference masks."""
+
+
 def mask_measures(
     found: Sequence[Match], references: Sequence[ReferenceMask], resample: Resample
-) -> dict[str, tuple[Measure, ...]]:
+) -> dict[str, Delineated]:
     """Agreement with reference masks: on the key slice ('2-D') and of whole lesions ('3-D'), where there are both."""
     by_mark: dict[str, dict[int, PixelMask]] = {}
     for one in references:
         by_mark.setdefault(one.mark_id, {})[slice_number(one.file_name)] = one.mask
-    return {
-        "2-D": _agreements(found, by_mark, _on_key_slice, resample),
-        "3-D": _agreements(found, by_mark, _in_space, resample),
-    }
+    ways = {"2-D": _on_key_slice, "3-D": _in_space}
+    return {name: _agreements(found if by_mark else (), by_mark, way, resample) for name, way in ways.items()}
 
 
 def stacked(one: Mapping[int, PixelMask], other: Mapping[int, PixelMask]) -> tuple[Mask, Mask]:
@@ -135,37 +154,53 @@ def _length_mm(axis: Segment, spacing_mm: tuple[float, float]) -> float:
     return math.hypot((axis.end[0] - axis.start[0]) * column_mm, (axis.end[1] - axis.start[1]) * row_mm)
 
 
-def _on_key_slice(match: Match, reference: Mapping[int, PixelMask]) -> Agreement | None:
+def _on_key_slice(match: Match, reference: Mapping[int, PixelMask]) -> Agreement | str:
+    """The agreement, or why there is none."""
     mask, truth = match.detection.mask, reference.get(match.key_slice.slice_number)
-    if mask is None or truth is None or match.detection.image != match.key_slice.file_name:
-        return None
+    if truth is None:
+        return "no_reference"
+    if match.detection.image != match.key_slice.file_name:
+        return "other_slice"
+    if mask is None:
+        return "no_mask"
     predicted, true = stacked({0: mask}, {0: truth})
-    return agreement(predicted[0], true[0], match.spacing_mm) if true.any() else None
+    return agreement(predicted[0], true[0], match.spacing_mm) if true.any() else "empty_reference"
 
 
-def _in_space(match: Match, reference: Mapping[int, PixelMask]) -> Agreement | None:
+def _in_space(match: Match, reference: Mapping[int, PixelMask]) -> Agreement | str:
+    """Likewise."""
     volume = {slice_number(str(image)): mask for image, mask in match.detection.volume}
     interval_mm = match.key_slice.slice_interval_mm
-    if not volume or len(reference) < 2 or math.isnan(interval_mm):
-        return None
+    if len(reference) < 2:
+        return "one_slice" if reference else "no_reference"
+    if not volume:
+        return "no_mask"
+    if math.isnan(interval_mm):
+        return "unknown_interval"
     predicted, true = stacked(volume, reference)
-    return agreement(predicted, true, (interval_mm, *match.spacing_mm)) if true.any() else None
+    return agreement(predicted, true, (interval_mm, *match.spacing_mm)) if true.any() else "empty_reference"
 
 
 def _agreements(
     found: Sequence[Match],
     by_mark: Mapping[str, Mapping[int, PixelMask]],
-    compare: Callable[[Match, Mapping[int, PixelMask]], Agreement | None],
+    compare: Callable[[Match, Mapping[int, PixelMask]], Agreement | str],
     resample: Resample,
-) -> tuple[Measure, ...]:
+) -> Delineated:
     rows = []
+    skipped: Counter[str] = Counter()
     for match in found:
         told = compare(match, by_mark.get(match.mark.mark_id, {}))
-        if told is not None:
+        if isinstance(told, str):
+            skipped[told] += 1
+        else:
             size = told.size_error
             rows.append((match.image, told.dice, told.surface_distance_mm, told.hd95_mm, size, abs(size)))
     names = ("Dice", "surface distance", "HD95", "size, relative error", "size, absolute relative error")
-    return _measures(names, ("", "mm", "mm", "", ""), rows, resample)
+    return Delineated(
+        _measures(names, ("", "mm", "mm", "", ""), rows, resample),
+        {reason: skipped[reason] for reason in SKIPPED if skipped[reason]},
+    )
 
 
 def _measures(

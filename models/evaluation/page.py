@@ -17,7 +17,13 @@ from models.evaluation.figures import Figures
 from models.evaluation.galleries import galleries
 from models.evaluation.matched import Measure
 from models.evaluation.protocol import FALSE_POSITIVES
-from models.evaluation.record import DISTRIBUTION, interval_words, last_false_positives
+from models.evaluation.record import (
+    DISTRIBUTION,
+    interval_words,
+    last_false_positives,
+    skipped_words,
+    unpredicted_words,
+)
 from models.marks import Annotation
 
 STYLE = "page.css"
@@ -112,6 +118,9 @@ def _counted(evaluation: Evaluation) -> str:
     missing = sum(not found for found in cases.detected)
     if missing:
         warnings.append(f"{missing:,} slices have no detection at all.")
+    unlooked = unpredicted_words(evaluation)
+    if unlooked:
+        warnings.append(f"{unlooked}.")
     if slices.noisy_marks:
         warnings.append(
             f"{slices.noisy_marks:,} marks flagged possibly noisy were left out, and {len(slices.noisy_slices):,} "
@@ -200,9 +209,13 @@ def _kinds(evaluation: Evaluation) -> str:
 
 
 def _matched(evaluation: Evaluation) -> str:
-    blocks = [("RECIST of found lesions", evaluation.recist)]
-    blocks += [(f"Masks in {space}", measures) for space, measures in evaluation.masks.items()]
-    told = "".join(f"<h3>{escape(head)}</h3>{_measures(measures)}" for head, measures in blocks if measures)
+    blocks = [("RECIST of found lesions", evaluation.recist, "")]
+    blocks += [(f"Masks in {space}", one.measures, skipped_words(one)) for space, one in evaluation.masks.items()]
+    told = "".join(
+        f"<h3>{escape(head)}</h3>{_measures(measures) if measures else ''}{f'<p>{escape(words)}.</p>' if words else ''}"
+        for head, measures, words in blocks
+        if measures or words
+    )
     lead = "<p>Lesions hit at up to 4 false positives per image, each with the surest detection that hits it.</p>"
     return lead + told if told else ""
 

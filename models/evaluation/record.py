@@ -14,7 +14,7 @@ from models.evaluation.evaluate import Difference, Evaluation, annotation_counts
 from models.evaluation.figures import Figures
 from models.evaluation.findings import misses
 from models.evaluation.intervals import Interval
-from models.evaluation.matched import Measure
+from models.evaluation.matched import SKIPPED, Delineated, Measure
 from models.evaluation.protocol import FALSE_POSITIVES
 from models.marks import Annotation
 
@@ -92,7 +92,8 @@ def record(evaluation: Evaluation, dataset: MarkedDataset) -> dict[str, Any]:
             for one in misses(cases, evaluation.pool, evaluation.count)
         ],
         "recist": [_measure(one) for one in evaluation.recist],
-        "masks": {space: [_measure(one) for one in measures] for space, measures in evaluation.masks.items()},
+        "masks": {space: [_measure(one) for one in told.measures] for space, told in evaluation.masks.items()},
+        "masks_skipped": {space: told.skipped for space, told in evaluation.masks.items()},
     }
     plain: dict[str, Any] = _strict(values)
     return plain
@@ -124,11 +125,19 @@ def summary(evaluation: Evaluation) -> str:
             for one in evaluation.differences
         ),
     ]
+    for space, told in evaluation.masks.items():
+        words = [f"{one.name} {interval_words(one.mean)} of {one.lesions:,}" for one in told.measures[:1]]
+        words += filter(None, [skipped_words(told)])
+        if words:
+            lines.append(f"masks in {space}: {'; '.join(words)}")
     end = last_false_positives(evaluation)
     if end < FALSE_POSITIVES[-1]:
         lines.append(
             f"the curve ends at {end:.3g} false positives per image; beyond, the sensitivity at its end stands"
         )
+    unlooked = unpredicted_words(evaluation)
+    if unlooked:
+        lines.append(unlooked)
     partial = annotation_counts(slices)[Annotation.PARTIAL]
     if partial:
         lines.append(f"{partial} slices were marked in part only: false positives per image are an upper bound")
@@ -138,6 +147,27 @@ def summary(evaluation: Evaluation) -> str:
             "annotated: not counted"
         )
     return "\n".join(lines)
+
+
+def unpredicted_words(evaluation: Evaluation) -> str:
+    """Of slices without marks of which none has a detection, that perhaps nobody predicted them; '' else."""
+    pairs = zip(evaluation.slices.counted, evaluation.cases.detected, strict=True)
+    bare = [found for one, found in pairs if not one.marks]
+    if not bare or any(bare):
+        return ""
+    return (
+        f"none of {len(bare):,} slices without marks has a detection: they count as free of false positives; predict "
+        "with the same --annotation if that was not done"
+    )
+
+
+def skipped_words(told: Delineated) -> str:
+    """'3 found lesions are not compared: the reference lies on ... (2), ...'; '' where all are."""
+    count = sum(told.skipped.values())
+    if not count:
+        return ""
+    reasons = ", ".join(f"{SKIPPED[reason]} ({number:,})" for reason, number in told.skipped.items())
+    return f"{count:,} found lesion{' is' if count == 1 else 's are'} not compared: {reasons}"
 
 
 def last_false_positives(evaluation: Evaluation) -> float:

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import Answer, Demo, clean_environment, mine_command, run_mine
+from cli_runs import Answer, clean_environment, mine_command, run_mine
 
 from cli import config
 from cli.exits import Exit
 from cli.finding import DatasetWork, Finding, Predictor, Run, in_dataset, in_studies
+from cli.main import run
 from deeplesion_miner.types import StudyQuery
 from dicom_io.testbed.identity import StudyIdentity
 from dicom_io.testbed.newcomer import FARID, LESIONS
@@ -25,6 +26,7 @@ from models.prediction import PredictionSettings
 from models.predictions_table import read_predictions, write_predictions
 from models.unfinished import Unfinished, begun, unfinished_folder
 from models.volume import Volume
+from tests.models.reading_folders import lesion, series, write_mined
 
 AXIAL = SeriesPlan("axial", 2, "Abdomen 4.0", 512, 4.0, 32)
 STUDIES = 3
@@ -38,6 +40,13 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
         study = StudyIdentity(FARID, number, "20240318", "101500", f"newcomer/{number}")
         write_series(study, AXIAL, LESIONS, Size(True), folder / str(number))
     return folder
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six patients with one key slice each, all in the training split."""
+    each = [series(lesion(patient, key=patient + 1)) for patient in range(1, 7)]
+    return write_mined(tmp_path_factory.mktemp("dataset") / "dataset", *each)
 
 
 class FindsBrightest:
@@ -76,18 +85,18 @@ def kept(out: Path) -> list[bytes]:
 
 @pytest.mark.parametrize("kind", ["dataset", "studies"])
 def test_a_run_that_was_stopped_again_and_again_gives_the_same_bytes_and_looks_at_nothing_twice(
-    kind: str, demo: Demo, studies: Path, tmp_path: Path
+    kind: str, dataset: Path, studies: Path, tmp_path: Path
 ) -> None:
     def find(predictor: Predictor, run: Run) -> Finding:
         if kind == "dataset":
-            return in_dataset(predictor, DatasetWork.of(demo.dataset), run)
+            return in_dataset(predictor, DatasetWork.of(dataset), run)
         settings = config.load({}, None, {}).settings
         settings = replace(settings, run=replace(settings.run, work=tmp_path / "work"))
         return in_studies(predictor, settings, (studies,), StudyQuery(measured=False), run)
 
     whole, slices = looked(tmp_path / "whole" / "p.parquet", find, 1000)
     out = tmp_path / "stopped" / "p.parquet"
-    step = 1 if kind == "studies" else 7
+    step = 1 if kind == "studies" else 2
     rounds = total = 0
     found: Finding | None = None
     while found is None or not found.is_whole:
@@ -137,8 +146,6 @@ def test_a_stopped_or_killed_process_keeps_what_it_found_and_the_same_command_go
         assert answer.code == Exit.INTERRUPTED, answer.err
         assert "predictions.parquet holds what was found so far; run the same command again to go on" in answer.err
         assert read_predictions(tmp_path / "predictions.parquet")
-        export = ("export", "predictions.parquet", "--files", studies, "--to", "dicom-sr", "--objects", "objects")
-        assert "of an interrupted run" in run_mine(export, tmp_path, {}).err
     again = run_mine(("predict", *words), tmp_path, {})
     assert again.code == Exit.DONE, again.err
     assert "going on after" in again.err
@@ -148,11 +155,38 @@ def test_a_stopped_or_killed_process_keeps_what_it_found_and_the_same_command_go
     assert not (tmp_path / "predictions.unfinished").exists()
 
 
+def test_who_uses_predictions_of_an_interrupted_run_is_told(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "p.parquet"
+    looked(out, lambda predictor, going: in_dataset(predictor, DatasetWork.of(dataset), going), 2)
+    run(["evaluate", str(dataset), "--predictions", str(out), "--split", "test", "--out", str(tmp_path / "page")])
+    assert f"{out}: of an interrupted run" in capsys.readouterr().err
+    run(["export", str(out), "--files", str(dataset), "--to", "dicom-sr", "--objects", str(tmp_path / "objects")])
+    assert f"{out}: of an interrupted run" in capsys.readouterr().err
+
+
+def test_slices_without_marks_are_looked_at_where_a_table_says_that_somebody_did(dataset: Path, tmp_path: Path) -> None:
+    table = tmp_path / "looked_at.csv"
+    table.write_text(
+        "file_name,annotation\n000002_01_01/003.png,complete\n000002_01_01/007.png,complete\n"
+        "000001_01_01/001.png,unmarked\n000004_01_01/009.png,partial\n"
+    )
+    marked = [one.file_name for one in DatasetWork.of(dataset).slices]
+    work = DatasetWork.of(dataset, annotation=table)
+    names = [one.file_name for one in work.slices]
+    assert names == sorted([*marked, "000002_01_01/007.png", "000004_01_01/009.png"])
+    assert work.asked != DatasetWork.of(dataset).asked
+    found = in_dataset(Predictor(FindsBrightest(), None, PredictionSettings(least_score=0, masks=False)), work)
+    assert [one.image for one in found.detections] == names
+    assert not DatasetWork.of(dataset, ("test",), annotation=table).slices
+
+
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_that_was_written(
-    untrained: Path, demo: Demo, tmp_path: Path
+    untrained: Path, dataset: Path, tmp_path: Path
 ) -> None:
     # a hundred lesions on a slice take seconds to delineate
-    process = started(tmp_path, untrained, demo.dataset, "--least-score", "0", "--most", "100")
+    process = started(tmp_path, untrained, dataset, "--least-score", "0", "--most", "100")
     done = Unfinished(tmp_path / "predictions.unfinished").looked
     process.send_signal(signal.SIGINT)
     assert process.stderr is not None
@@ -167,6 +201,6 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_that_was_written(
     left = Unfinished(tmp_path / "predictions.unfinished").looked
     assert set(done) <= set(left)
     assert all(len(left[name].detections) == len(one.detections) for name, one in done.items())
-    refused = run_mine(("predict", untrained, demo.dataset, "--least-score", "0", "--most", "5"), tmp_path, {})
+    refused = run_mine(("predict", untrained, dataset, "--least-score", "0", "--most", "5"), tmp_path, {})
     assert refused.code == Exit.USAGE
     assert "most was 100, not 5" in refused.err

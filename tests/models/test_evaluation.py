@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,11 @@ from hypothesis import strategies as st
 from deeplesion_miner.detection import Detection, PixelMask
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.types import Box, ImageRef
-from models.evaluation.cases import counted_slices, margin_px, read_annotation
+from models.evaluation.cases import added_slices, counted_slices, margin_px, read_annotation
 from models.evaluation.evaluate import Evaluation, Predictions
 from models.evaluation.figures import Figures
 from models.evaluation.overlap import Space
+from models.evaluation.page import page
 from models.evaluation.protocol import FALSE_POSITIVES, Boxes, Protocol
 from models.evaluation.record import record, summary, to_json
 from models.marks import Annotation
@@ -139,6 +141,25 @@ class TestAnnotation:
         assert told.unmarked.detections == 0
         assert int(told.count.false_positive.sum()) == 3
         assert told.slices.counted[1].patient == "patient 1"
+
+    def test_slices_without_marks_that_perhaps_nobody_predicted_are_told(self) -> None:
+        looked_at = {self.looked_at: Annotation.COMPLETE}
+        words = "none of 1 slices without marks has a detection"
+        told = evaluated(WORLD, FOUND, annotation=looked_at)
+        assert words in summary(told)
+        assert words in page(told, WORLD, b"").decode()
+        assert words not in summary(evaluated(WORLD, [*FOUND, beside(self.looked_at, 0.95)], annotation=looked_at))
+        assert words not in summary(evaluated(WORLD, FOUND))
+
+    def test_a_slice_that_was_looked_at_has_the_range_of_the_nearest_key_slice_that_holds_it(self) -> None:
+        near, far = key_slice(1, 10, mark("a", (40, 40))), key_slice(1, 30, mark("b", (40, 40)))
+        world = World((replace(near, slice_range=(5, 15)), replace(far, slice_range=(18, 42))))
+        states = dict.fromkeys((f"000001_01_01/{number:03d}.png" for number in (14, 19, 17)), Annotation.COMPLETE)
+        world = replace(world, shipped=frozenset(states) | {"000001_01_01/016.png"})
+        added = added_slices(world, states | {"000001_01_01/016.png": Annotation.UNMARKED})
+        assert [(one.slice_number, one.slice_range, one.marks) for one in added] == [
+            (14, (5, 15), ()), (19, (18, 42), ()), (17, (17, 17), ()),
+        ]  # fmt: skip
 
     def test_false_positives_on_complete_slices_only(self) -> None:
         told = evaluated(WORLD, FOUND, annotation={SLICES[0].file_name: Annotation.COMPLETE})

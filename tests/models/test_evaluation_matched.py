@@ -11,7 +11,9 @@ from evaluation_world import World, beside, evaluated, key_slice, mark, on_mark
 from deeplesion_miner.detection import Detection, PixelMask
 from deeplesion_miner.types import Segment
 from models.evaluation.evaluate import Extras
-from models.evaluation.matched import Measure, stacked
+from models.evaluation.matched import Delineated, Measure, stacked
+from models.evaluation.page import page
+from models.evaluation.record import record, summary
 from models.predictions_table import ReferenceMask
 
 ONE = key_slice(1, 10, mark("a", (40, 40)), row_spacing_mm=2.0, col_spacing_mm=0.5)
@@ -89,33 +91,46 @@ class TestMasks:
 
     def test_a_shift_by_half_leaves_half_of_the_dice(self) -> None:
         told = evaluated(WORLD, [self.masked(5)], extras=Extras(references=self.references(10))).masks
-        assert named(told["2-D"])["Dice"].mean.estimate == pytest.approx(0.5)
-        assert named(told["2-D"])["size, relative error"].mean.estimate == 0
-        assert told["3-D"] == ()
+        assert named(told["2-D"].measures)["Dice"].mean.estimate == pytest.approx(0.5)
+        assert named(told["2-D"].measures)["size, relative error"].mean.estimate == 0
+        assert told["3-D"] == Delineated((), {"one_slice": 1})
 
     def test_in_space_missing_slices_cost(self) -> None:
         references = self.references(9, 10, 11, 12)
         told = evaluated(WORLD, [self.masked(0, 10, 11)], extras=Extras(references=references)).masks
-        assert named(told["2-D"])["Dice"].mean.estimate == 1.0
-        assert named(told["3-D"])["Dice"].mean.estimate == pytest.approx(2 * 200 / 600)
-        assert named(told["3-D"])["size, relative error"].mean.estimate == pytest.approx(-0.5)
-        assert named(told["3-D"])["HD95"].mean.estimate == pytest.approx(5.0)  # one slice off, 5 mm apart
+        assert named(told["2-D"].measures)["Dice"].mean.estimate == 1.0
+        assert named(told["3-D"].measures)["Dice"].mean.estimate == pytest.approx(2 * 200 / 600)
+        assert named(told["3-D"].measures)["size, relative error"].mean.estimate == pytest.approx(-0.5)
+        assert named(told["3-D"].measures)["HD95"].mean.estimate == pytest.approx(5.0)  # one slice off, 5 mm apart
 
     def test_in_space_a_shift_is_told_in_millimetres_of_its_direction(self) -> None:
         tall = key_slice(2, 10, mark("b", (60, 60)), row_spacing_mm=2.0, col_spacing_mm=0.5)
         extras = Extras(references=self.references(10, 11))
         told = evaluated(World((ONE, tall)), [self.masked(2, 10, 11)], extras=extras).masks
-        assert named(told["3-D"])["HD95"].mean.estimate == pytest.approx(2 * 0.5)
+        assert named(told["3-D"].measures)["HD95"].mean.estimate == pytest.approx(2 * 0.5)
 
     def test_an_empty_mask_has_no_distance_and_dice_nought(self) -> None:
         empty = on_mark(TWO, 0, 0.9, mask=PixelMask(0, 0, np.zeros((0, 0), np.bool_)))
-        told = named(evaluated(WORLD, [empty], extras=Extras(references=self.references(10))).masks["2-D"])
+        told = named(evaluated(WORLD, [empty], extras=Extras(references=self.references(10))).masks["2-D"].measures)
         assert told["Dice"].mean.estimate == 0
         assert (told["HD95"].lesions, told["HD95"].infinite) == (0, 1)
         assert math.isnan(told["HD95"].median)
 
     def test_without_references_nothing_is_told(self) -> None:
-        assert evaluated(WORLD, [self.masked(0, 10)]).masks == {"2-D": (), "3-D": ()}
+        assert evaluated(WORLD, [self.masked(0, 10)]).masks == {"2-D": Delineated(), "3-D": Delineated()}
+
+    def test_what_is_not_compared_is_counted_by_its_reason_in_record_page_and_text(self) -> None:
+        found = [on_mark(ONE, 0, 0.9), on_mark(TWO, 0, 0.9)]
+        told = evaluated(WORLD, found, extras=Extras(references=self.references(9)))
+        assert told.masks["2-D"] == Delineated((), {"no_reference": 2})
+        assert told.masks["3-D"] == Delineated((), {"no_reference": 1, "one_slice": 1})
+        assert record(told, WORLD)["masks_skipped"]["3-D"] == {"no_reference": 1, "one_slice": 1}
+        words = "masks in 3-D: 2 found lesions are not compared: "
+        assert words in summary(told)
+        for text in (summary(told), page(told, WORLD, b"").decode()):
+            assert "the reference lies on one slice, which says nothing of the lesion" in text
+        unmasked = evaluated(WORLD, found, extras=Extras(references=self.references(9, 10)))
+        assert unmasked.masks["3-D"].skipped == {"no_reference": 1, "no_mask": 1}
 
     def test_stacks_hold_both_in_one_frame(self) -> None:
         one, other = stacked({3: PixelMask(-2, 4, self.square)}, {5: PixelMask(6, 0, self.square[:2, :3])})
