@@ -119,7 +119,7 @@ def send_all(port: int, datasets: Sequence[Dataset], title: str = PEER) -> list[
     return statuses
 
 
-def association_request(calling: str = PEER, called: str = TITLE) -> bytes:
+def association_request(calling: str = PEER, called: str = TITLE, abstract_syntax: str = CT) -> bytes:
     """An A-ASSOCIATE-RQ PDU, made by pynetdicom."""
     from pynetdicom.pdu import A_ASSOCIATE_RQ
     from pynetdicom.pdu_primitives import A_ASSOCIATE, ImplementationClassUIDNotification, MaximumLengthNotification
@@ -127,7 +127,7 @@ def association_request(calling: str = PEER, called: str = TITLE) -> bytes:
     primitive = A_ASSOCIATE()
     primitive.application_context_name = "1.2.840.10008.3.1.1.1"
     primitive.calling_ae_title, primitive.called_ae_title = calling, called
-    context = build_context(CT, [EXPLICIT])
+    context = build_context(abstract_syntax, [EXPLICIT])
     context.context_id = 1
     primitive.presentation_context_definition_list = [context]
     length, implementation = MaximumLengthNotification(), ImplementationClassUIDNotification()
