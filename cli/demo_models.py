@@ -60,6 +60,7 @@ def train_and_look(configuration: Configuration, output: Output, out: Path, smal
         out / "model", least_score=0.1, most=MOST, masks=True, delineator=None, device="auto", precision="auto"
     )
     found = finding.in_studies(predictor, configuration.settings, (newcomer.folder,), StudyQuery(measured=False))
+    finding.tell_left_out(found, output)
     write_predictions(out / "predictions.parquet", found.detections)
     drawn = finding.draw(found, out / "findings")
     hits = _hits(found, newcomer)

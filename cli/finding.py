@@ -14,7 +14,7 @@ from cli import wiring
 from cli.config import Settings
 from cli.dataset_options import open_dataset, splits_text
 from cli.funnel import HARMLESS
-from cli.output import notice, plural
+from cli.output import Output, notice, plural
 from cli.progress import counted, counting_files
 from deeplesion_miner.errors import ArchiveError, MinerError
 
@@ -310,3 +310,17 @@ def tell_if_unfinished(predictions: Path) -> None:
 
     if is_unfinished(predictions):
         notice(f"{predictions}: of an interrupted run, which has not looked at everything; its command goes on")
+
+
+def tell_left_out(found: Finding, output: Output) -> None:
+    """What was not looked at and what was dropped, by reason: to people, and as JSON where that is wanted."""
+    import schemas
+
+    for reason, count in found.left_out.items():
+        if output.as_json:
+            output.record("left_out", {"reason": reason, "count": count}, "")
+        if reason in DROPPED:
+            facts = schemas.load("emit")["left_out"][reason]
+            notice(f"left out: {plural(count, 'detection')}, {reason}: {facts['message']} -> {facts['advice']}")
+        else:
+            notice(f"left out: {plural(count, 'file' if reason == 'not_dicom' else 'image')}, {reason}")

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-import schemas
 from cli.archive_option import with_archive
 from cli.config import Configuration, Settings
 from cli.dataset_options import table_option
 from cli.emission import EMISSION, Emitting, emission_options, emit_results
 from cli.exits import Exit
-from cli.finding import DROPPED
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
 from cli.places import check_writable, keep_out_of_datasets
@@ -146,7 +144,7 @@ def command(
         return Exit.INTERRUPTED
     if not found.looked_at:
         notice(f"nothing matched: {found.nothing}")
-        _tell_left_out(found, output)
+        finding.tell_left_out(found, output)
         return Exit.PARTIAL if found.is_partial else Exit.NOTHING_MATCHED
     if pictures is not None:
         notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
@@ -183,23 +181,14 @@ def dataset_among(paths: tuple[Path, ...]) -> Path | None:
 
 
 def _tell(found: Finding, out: Path, output: Output) -> None:
+    from cli import finding
+
     rows = [_row(one) for one in sorted(found.detections, key=lambda one: -one.score)]
     output.table("detection", COLUMNS, rows if output.as_json else rows[:SHOWN])
     if len(rows) > SHOWN and not output.as_json:
         notice(f"and {len(rows) - SHOWN:,} less sure ones in {out}")
     notice(f"{plural(len(rows), 'detection')} on {plural(found.looked_at, 'slice')}: {out}")
-    _tell_left_out(found, output)
-
-
-def _tell_left_out(found: Finding, output: Output) -> None:
-    for reason, count in found.left_out.items():
-        if output.as_json:
-            output.record("left_out", {"reason": reason, "count": count}, "")
-        if reason in DROPPED:
-            facts = schemas.load("emit")["left_out"][reason]
-            notice(f"left out: {plural(count, 'detection')}, {reason}: {facts['message']} -> {facts['advice']}")
-        else:
-            notice(f"left out: {plural(count, 'file' if reason == 'not_dicom' else 'image')}, {reason}")
+    finding.tell_left_out(found, output)
 
 
 def _row(one: Detection) -> tuple[Any, ...]:

@@ -22,7 +22,6 @@ from cli.exits import Exit
 from cli.finding import Finding, Predictor
 from cli.main import run
 from cli.output import Output
-from cli.predict import _tell_left_out
 from cli.results import results_of
 from deeplesion_miner.detection import Detection
 from deeplesion_miner.types import Box, ImageRef, Segment
@@ -201,7 +200,7 @@ def test_the_reasons_are_those_of_the_models_room() -> None:
 
 def test_a_prediction_tells_what_it_dropped_to_people_and_to_programs(capsys: pytest.CaptureFixture[str]) -> None:
     found = Finding("", left_out=Counter(beyond_most=12, not_finite=1, not_ct=3))
-    _tell_left_out(found, Output(True))
+    finding.tell_left_out(found, Output(True))
     printed = capsys.readouterr()
     told = [json.loads(line) for line in printed.out.splitlines()]
     assert [(one["type"], one["reason"], one["count"]) for one in told] == [
@@ -209,7 +208,7 @@ def test_a_prediction_tells_what_it_dropped_to_people_and_to_programs(capsys: py
     assert "left out: 12 detections, beyond_most: a slice or a series had more detections than are kept" in printed.err
     assert "left out: 1 detection, not_finite" in printed.err
     assert "left out: 3 images, not_ct" in printed.err
-    _tell_left_out(found, Output(False))
+    finding.tell_left_out(found, Output(False))
     assert capsys.readouterr().out == ""
 
 

@@ -105,7 +105,7 @@ def test_another_content_names_the_report_that_it_corrects_and_is_the_same_objec
     assert second.series_instance_uid != first.series_instance_uid
     for _ in range(2):
         assert world.report(replace(corrected(world.result), made_at=datetime(2026, 1, 1))) == second
-        assert world.emission.corrects == ()
+        assert not world.emission.corrects
 
 
 def test_a_third_names_the_last_alone(world: World) -> None:
@@ -123,7 +123,7 @@ def test_what_was_said_before_is_that_report_again_and_the_later_one_is_told(wor
     assert world.emission.corrected_by == (third.sop_instance_uid,)
     assert world.report(corrected(world.result)) == second
     assert world.report(corrected(world.result, 0.2)) == third
-    assert world.emission.corrected_by == ()
+    assert not world.emission.corrected_by
 
 
 def test_a_report_made_while_an_image_was_missing_is_corrected_by_the_whole_one(world: World) -> None:
@@ -232,7 +232,7 @@ def test_of_a_pacs_only_reports_are_fetched_and_nothing_where_it_has_none(
     folder.mkdir()
     for path in world.images:
         (folder / path.name).write_bytes(path.read_bytes())
-    reports = []
+    reports: list[EmittedObject] = []
     for result in (world.result, corrected(world.result)):
         with EmbeddedArchive(folder) as served:
             settings = ArchiveSettings(address=served.address, store_folder=tmp_path / f"store{len(reports)}")
