@@ -87,8 +87,8 @@ class _Linking:
 
     def _is_beside(self, tip: Tip, report: ReadReport, link: str) -> bool:
         """Whether the newer report leaves the older one standing: by another reader, who did not start from it."""
-        one, other = known_reader(self.by_uid[tip.uid].reader), known_reader(report.reader)
-        by_two = bool(one) and bool(other) and one != other
+        readers = {_plain(self.by_uid[tip.uid].reader), _plain(report.reader)}
+        by_two = len(readers) == 2 and "" not in readers
         return by_two and link == "predecessor" and tip.uid not in self._ancestors(report)
 
     def _ancestors(self, report: ReadReport) -> frozenset[str]:
@@ -139,6 +139,11 @@ class _Linking:
         """False where both times are known and ours is not the earlier one, or where ours was made from it."""
         earlier, later = ours.source.content_datetime, report.source.content_datetime
         return (not earlier or not later or earlier < later) and report.uid not in ours.source.predecessors
+
+
+def _plain(reader: str) -> str:
+    """A reader's name without what spellings of one person differ in: case and empty components (PS3.5 6.2.1)."""
+    return known_reader(reader).rstrip("^= ").casefold()
 
 
 def _by_image(marks: Iterable[Mark]) -> Mapping[tuple[str, int] | None, list[Mark]]:

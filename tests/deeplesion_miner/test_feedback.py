@@ -599,7 +599,7 @@ def test_a_reader_who_goes_on_from_another_s_re_save_has_the_last_word() -> None
     assert verdicts(ours(mark()), first, middle, last) == ["kept"]
 
 
-@pytest.mark.parametrize("reader", ["Doe^Jane", "", "unknown^unknown"])
+@pytest.mark.parametrize("reader", ["Doe^Jane", "DOE^JANE^^^", "", "unknown^unknown"])
 def test_the_newest_re_save_counts_where_it_may_be_the_same_reader_s(reader: str) -> None:
     first = by("Doe^Jane", mark(LONG_HANDLE), uid=SAVE, names=(OURS,), hour=9)
     assert verdicts(ours(mark()), first, by(reader, mark(), uid=NEWER, names=(OURS,), hour=10)) == ["kept"]
@@ -722,6 +722,31 @@ def test_every_lesion_has_one_row_and_every_mark_is_a_lesion_or_added(
     tip = {row.source_sop_instance_uid for row in found.rows}
     if tip == {SAVE}:
         assert by_save[SAVE] == len(after)
+
+
+READERS = st.sampled_from(["", "Doe^Jane", "Roe^John"])
+NAMED = st.lists(st.sampled_from([OURS, "1.5.7", "1.6.0", "1.6.1", "1.6.2"]), max_size=2, unique=True).map(tuple)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(MARKS, min_size=1, max_size=3),
+    st.lists(st.tuples(st.lists(MARKS, min_size=1, max_size=3), READERS, NAMED), max_size=4),
+    st.randoms(),
+)
+def test_whoever_saves_what_over_which_report_each_reader_judges_each_lesion_of_a_model_once(
+    before: list[Bookmark], saves: list[tuple[list[Bookmark], str, tuple[str, ...]]], chance: random.Random
+) -> None:
+    reports = [ours(*before), passed_on(*before[:1])]
+    reports += [by(reader, *marks, uid=f"1.6.{k}", names=tuple(one for one in names if one != f"1.6.{k}"), hour=9 + k)
+                for k, (marks, reader, names) in enumerate(saves)]  # fmt: skip
+    found = told(*reports)
+    chance.shuffle(reports)
+    assert told(*reports) == found
+    assert {row.sop_instance_uid for row in found.rows} == {OURS}
+    judged = Counter(row.source_sop_instance_uid for row in found.rows if row.verdict != "added")
+    assert set(judged.values()) == {len(before)}
+    assert len(judged) <= 2, "of each of two known readers the newest"
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -191,6 +191,12 @@ def test_a_study_without_a_report_of_ours_is_passed_over(study: Path) -> None:
     assert read(study) == []
 
 
+def test_a_study_in_which_ours_pass_on_what_a_person_measured_is_passed_over(study: Path) -> None:
+    by_author(study, Author("Doe^Jane", is_algorithm=False), study / "dicom-sr.dcm")
+    (study / "volume-sr.dcm").unlink()
+    assert read(study) == []
+
+
 def test_images_that_are_gone_leave_verdicts_without_millimetres(study: Path) -> None:
     (before,) = read(study)
     gone = {uid for uid, _ in before.planes}
