@@ -7,6 +7,7 @@
 #                   models are held to
 # make bench        the whole job against plain scripts that do the same; detectors beside one another
 # make docs         writes the pages that are generated from schemas/
+# make ready        the environment of the tests, and what they need of the system
 # make clean        removes the environment, caches and what demo and bench wrote
 
 SHELL := /bin/bash
@@ -23,11 +24,13 @@ DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: demo test lint coverage experiments bench docs clean system
+.PHONY: demo ready test lint coverage experiments bench docs clean system
 
 demo: $(VENV)/ready-tool
 	rm -rf demo
 	$(BIN)/mine demo --out demo $(DEMO_FLAGS)
+
+ready: $(VENV)/ready-test system
 
 test: lint system
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)

@@ -7,8 +7,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["servers"]
+
+# A slow machine is no failure. By `ci` the same examples are tried each time: what a change is held to is no lottery.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("patient"), derandomize=True, database=None, print_blob=True)
+settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
