@@ -26,6 +26,8 @@ from dicom_io.store_status import StoreAnswer
 logger = logging.getLogger(__name__)
 
 _STUDIES_REMEMBERED = 1000
+_DAY_S = 86_400.0
+"""A clock that is wrong by less makes nobody wait for longer than that."""
 _GLANCE_S = 0.25
 """So often the outbox is looked at while reports are awaited."""
 
@@ -109,8 +111,10 @@ class Delivery:
         pace: Pace | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
+        stopwatch: Callable[[], float] = time.monotonic,
         stop: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`clock` tells the time of day, which may be set; `stopwatch` runs on."""
         self._outbox = outbox
         self._destination = destination
         self._wire = wire
@@ -118,6 +122,7 @@ class Delivery:
         self._pace = pace or Pace()
         self._clock = clock
         self._sleep = sleep
+        self._stopwatch = stopwatch
         self._stop = stop
         self._offers_commitment = wire.committer is not None and self._policy.commitment != "never"
         self._reached = False
@@ -131,7 +136,7 @@ class Delivery:
 
         Raises the ArchiveError that no repetition can help.
         """
-        moved_s, pause_s, pending = self._clock(), 0.5, self._outbox.pending(self._destination)
+        moved_s, pause_s, pending = self._stopwatch(), 0.5, self._outbox.pending(self._destination)
         while not self._stop():
             moved = False
             try:
@@ -144,11 +149,11 @@ class Delivery:
                 self.tally.away = error
             now_s, before, pending = self._clock(), pending, self._outbox.pending(self._destination)
             if moved or pending < before:
-                moved_s, pause_s = now_s, 0.5
+                moved_s, pause_s = self._stopwatch(), 0.5
                 continue
             if pending <= (0 if wait else self._outbox.awaiting(self._destination, now_s)):
                 break
-            if not wait and now_s - moved_s >= self._pace.patience_s:
+            if not wait and self._stopwatch() - moved_s >= self._pace.patience_s:
                 break
             self._sleep(self._until_due(now_s, pause_s))
             if self.tally.away is not None:
@@ -157,9 +162,18 @@ class Delivery:
 
     def step(self) -> bool:
         """One batch to be sent and one to be confirmed, of what is due; False where nothing was."""
-        with self._outbox.sending(self._destination) as is_alone:
-            sent = is_alone and self._claimed("send", self._deliver)
+        refused: ArchiveError | None = None
+        sent = False
+        try:
+            with self._outbox.sending(self._destination) as is_alone:
+                sent = is_alone and self._claimed("send", self._deliver)
+        except ArchiveError as error:
+            if error.status is None:
+                raise
+            refused = error  # it is there, and may confirm all the same
         confirmed = self._claimed("confirm", self._confirm)
+        if refused is not None:
+            raise refused
         return sent or confirmed
 
     def _until_due(self, now_s: float, pause_s: float) -> float:
@@ -175,8 +189,9 @@ class Delivery:
         """Claims a batch and works on it; gives back what is left of it where the archive is away."""
         assert work in ("send", "confirm")
         now_s = self._clock()
+        longest_s = max(_DAY_S, self._policy.longest_pause_s, self._pace.report_within_s)
         claimed = self._outbox.claim(
-            self._destination, "send" if work == "send" else "confirm", now_s, self._pace.batch
+            self._destination, "send" if work == "send" else "confirm", now_s, self._pace.batch, longest_s
         )
         if not claimed:
             return False
@@ -201,24 +216,30 @@ class Delivery:
     def _deliver(self, claimed: Sequence[Parcel]) -> None:
         self._reached = False
         left: list[Parcel] = []
+        refused: ArchiveError | None = None
         for study, group in groupby(claimed, key=lambda one: one.study_instance_uid):
-            allowed = self._of_right_patient(study, list(group))
-            left.extend(self._not_there_yet(allowed))
+            try:
+                left.extend(self._not_there_yet(self._of_right_patient(study, list(group))))
+            except ArchiveError as error:
+                if error.status is None:
+                    raise
+                refused = refused or error  # about this study; the others need not wait for it
         self._send(left)
+        if refused is not None:
+            raise refused
 
     def _of_right_patient(self, study: str, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Those whose study in the archive is the object's own patient's; the others wait or are dead, by name."""
         in_archive = self._identity(study)
         refusals = [identity_refusal((one.patient_id, one.issuer_of_patient_id), in_archive) for one in parcels]
         event = Event.NO_STUDY if in_archive is None else Event.IMPOSSIBLE
-        self._record(
-            [(one, Happening(event, refusal)) for one, refusal in zip(parcels, refusals, strict=True) if refusal]
-        )
-        return [one for one, refusal in zip(parcels, refusals, strict=True) if not refusal]
+        judged = list(zip(parcels, refusals, strict=True))
+        self._record([(one, Happening(event, refusal)) for one, refusal in judged if refusal])
+        return [one for one, refusal in judged if not refusal]
 
     def _identity(self, study: str) -> Collection[Identity] | None:
         """The patients of the study in the archive, asked anew after a while: patients get merged."""
-        now_s = self._clock()
+        now_s = self._stopwatch()
         asked_s, found = self._patients.get(study, (float("-inf"), None))
         if now_s - asked_s > self._pace.identity_valid_s:
             found = self._wire.inquiry.identities(study) or None
@@ -255,7 +276,11 @@ class Delivery:
         for some in self._some_at_a_time(parcels):
             files = {}
             for one in some:
-                content = self._outbox.content(one)
+                try:
+                    content = self._outbox.content(one)
+                except OSError as error:
+                    self._record([(one, Happening(Event.AGAIN, "file_unreadable", str(error)))])
+                    continue
                 if content is None:
                     self._record([(one, Happening(Event.IMPOSSIBLE, "file_damaged"))])
                 else:
@@ -356,10 +381,14 @@ class Delivery:
 
     def _doubt(self, parcel: Parcel) -> Happening | None:
         """Why an object that is listed does not count as there: it is another one, or cannot be compared with ours."""
-        content = None if self._wire.differs is None else self._outbox.content(parcel)
-        if self._wire.differs is None or content is None:
+        if self._wire.differs is None:
             return None
-        differs = self._wire.differs(parcel, _object_file(parcel, content))
+        try:
+            content = self._outbox.content(parcel)
+        except OSError as error:
+            logger.warning("%s", error)
+            content = None
+        differs = None if content is None else self._wire.differs(parcel, _object_file(parcel, content))
         if differs:
             return Happening(Event.REFUSED, "kept_another")
         if differs is None and self._wire.must_compare:

@@ -7,6 +7,7 @@ Several processes may work on one outbox. What a process claims is its own until
 from __future__ import annotations
 
 import hashlib
+import math
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -135,18 +136,22 @@ class Outbox:
 
     # --- working on it -------------------------------------------------------------------------------
 
-    def claim(self, destination: str, work: Literal["send", "confirm"], now_s: float, limit: int) -> tuple[Parcel, ...]:
+    def claim(
+        self, destination: str, work: Literal["send", "confirm"], now_s: float, limit: int, longest_s: float = math.inf
+    ) -> tuple[Parcel, ...]:
         """At most `limit` objects that are due, now this process's own: to be sent, or to be confirmed.
 
-        They are together by study.
+        They are together by study. What is due later than `longest_s` from now is due, too: nothing pauses so long, a
+        clock noted it that has been set back since.
         """
         states = (State.QUEUED, State.FAILED) if work == "send" else (State.SENT,)
         self.take_back()
         with self._file.transaction() as database:
             found = database.execute(
                 f"SELECT {PARCEL}, {STANDING} FROM object WHERE destination = ? AND owner = ''"
-                f" AND state IN ({marks(states)}) AND due_s <= ? ORDER BY study_instance_uid, number LIMIT ?",
-                (column(destination), *states, now_s, limit),
+                f" AND state IN ({marks(states)}) AND (due_s <= ? OR due_s > ?)"
+                " ORDER BY study_instance_uid, number LIMIT ?",
+                (column(destination), *states, now_s, now_s + longest_s, limit),
             ).fetchall()
             parcels = tuple(parcel(row) for row in found)
             database.executemany(

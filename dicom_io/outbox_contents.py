@@ -22,7 +22,9 @@ class Contents:
     def __init__(self, folder: Path, owner: str) -> None:
         self._folder = folder
         self._owner = owner
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if not folder.is_dir():
+            folder.mkdir(mode=0o700, exist_ok=True)
+            _sync_folder(folder.parent)
 
     def path(self, sha256: str) -> Path:
         """Where the file of this hash lies, if it is kept."""
@@ -38,10 +40,14 @@ class Contents:
             _sync_folder(folder)
 
     def _put_some(self, contents: Sequence[tuple[str, bytes]]) -> set[Path]:
-        """Writes files and has them durable, but for their names; the folders that are still to be synced."""
+        """Writes files and has them durable, but for their names; the folders that are still to be synced.
+
+        Where the disk is full it leaves nothing that takes space.
+        """
         folders: set[Path] = set()
+        parts: list[tuple[int, Path, Path]] = []
         with ExitStack() as opened:
-            parts = []
+            opened.callback(lambda: [part.unlink(missing_ok=True) for _, part, _ in parts])
             for sha256, content in dict(contents).items():
                 target = self.path(sha256)
                 folders.add(target.parent)  # of a known file, too: its name may not be durable yet
@@ -52,10 +58,11 @@ class Contents:
                     folders.add(self._folder)
                 part = target.with_name(f"{sha256}.{self._owner}.part")
                 descriptor = os.open(part, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600)
-                file = opened.enter_context(os.fdopen(descriptor, "wb"))
-                file.write(content)
-                file.flush()
                 parts.append((descriptor, part, target))
+                file = opened.enter_context(os.fdopen(descriptor, "wb", buffering=0))
+                unwritten = memoryview(content)
+                while unwritten:
+                    unwritten = unwritten[file.write(unwritten) :]
             # Many written first and synced then cost a disk an eighth of one after the other.
             for descriptor, _, _ in parts:
                 os.fsync(descriptor)

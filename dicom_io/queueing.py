@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,8 @@ _AT_ONCE = 200
 _BYTES_AT_ONCE = 128_000_000
 """Objects in memory at one time, by number and by size."""
 _NEEDED = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+_UID = re.compile("[0-9.]{1,64}")
+"""What messages can hold; many archives live with components that PS3.5 9.1 forbids."""
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,15 @@ class Queued:
 def queue_files(outbox: Outbox, paths: Iterable[Path], destination: str, now_s: float) -> Iterator[Queued | Unreadable]:
     """Queues every file, those in folders too; what is no object that can be sent is told and left out.
 
-    What was queued before is recognised without a look inside, so that an interrupted queueing soon goes on. Raises
-    OSError where a named file cannot be opened.
+    What was queued before is recognised without a look inside, so that an interrupted queueing soon goes on.
     """
     batch: dict[Path, bytes] = {}
     for path in _files(paths):
-        batch[path] = path.read_bytes()
+        try:
+            batch[path] = path.read_bytes()
+        except OSError as error:
+            yield Unreadable(str(path), "not_opened", detail=str(error))
+            continue
         if len(batch) >= _AT_ONCE or sum(map(len, batch.values())) >= _BYTES_AT_ONCE:
             yield from _queue(outbox, batch, destination, now_s)
             batch = {}
@@ -95,6 +101,9 @@ def read_object(encoded: bytes, name: str) -> EmittedObject | Unreadable:
         file = ObjectFile.read(encoded)
     except ConfigError as error:
         return Unreadable(name, "not_dicom", detail=str(error))
+    for keyword, uid in (*uids.items(), ("TransferSyntaxUID", file.transfer_syntax_uid)):
+        if not _UID.fullmatch(uid):
+            return Unreadable(name, "bad_value", detail=f"{keyword} {uid!a} is no UID: digits and dots, 64 at most")
     if (file.sop_instance_uid, file.sop_class_uid) != (uids["SOPInstanceUID"], uids["SOPClassUID"]):
         detail = "file meta information and data set name different objects; write the file anew"
         return Unreadable(name, "bad_value", detail=detail)

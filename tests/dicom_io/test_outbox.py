@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from deeplesion_miner.errors import ConfigError
 from dicom_io.delivery_rules import Event, Happening, Policy, State
 from dicom_io.emit import EmittedObject
 from dicom_io.outbox import Outbox
+from dicom_io.outbox_file import OutboxNotWorking
 from dicom_io.outbox_rows import Parcel
 
 PACS, OTHER = "PACS@archive:104", "OTHER@archive:104"
@@ -147,6 +149,37 @@ def test_an_older_outbox_is_brought_up_to_date_with_everything_in_it(tmp_path: P
         assert database.execute(columns).fetchall() == newest.execute(columns).fetchall()
 
 
+@contextmanager
+def no_file_larger_than(size_bytes: int) -> Iterator[None]:
+    """As if the disk were full: writes beyond fail."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+def test_a_disk_that_is_full_of_objects_leaves_no_rows_and_no_halves_and_later_all_is_well(outbox: Outbox) -> None:
+    large = an_object(2, content=bytes(50_000))
+    with no_file_larger_than(20_000), pytest.raises(OSError):
+        outbox.put([an_object(1), large], PACS)
+    assert outbox.counts() == {}
+    assert list((outbox.folder / "objects").rglob("*.part")) == []
+    outbox.put([an_object(1), large], PACS)
+    assert [outbox.content(one) for one in claimed(outbox)] == [an_object(1).encoded, large.encoded]
+
+
+def test_a_disk_that_is_full_of_rows_says_so_and_keeps_what_was_recorded(outbox: Outbox) -> None:
+    outbox.put([an_object(0)], PACS)
+    many = [an_object(number) for number in range(1, 300)]
+    with no_file_larger_than(70_000), pytest.raises(OutboxNotWorking, match="run the same command again"):
+        outbox.put(many, PACS)
+    assert outbox.counts() == {PACS: {"queued": 1}}
+    outbox.put(many, PACS)
+    assert outbox.counts() == {PACS: {"queued": 300}}
+
+
 # --- working on it ---
 
 
@@ -160,6 +193,15 @@ def test_what_is_claimed_is_nobody_elses_until_it_is_given_back(outbox: Outbox) 
         assert {one.number for one in claimed(second)} == {one.number for one in first_half}
         assert claimed(outbox) == ()
     assert len(claimed(outbox)) == 10
+
+
+def test_what_a_clock_noted_that_has_been_set_back_since_is_due_now(outbox: Outbox) -> None:
+    outbox.put([an_object(1)], PACS)
+    later_s = 1_000_000.0
+    outbox.record([(one, Happening(Event.AGAIN, "not_taken")) for one in claimed(outbox)], later_s)
+    assert outbox.claim(PACS, "send", later_s, 9, longest_s=3600.0) == (), "it pauses"
+    assert outbox.claim(PACS, "send", later_s - 3000.0, 9, longest_s=3600.0) == (), "it may be a pause"
+    assert len(outbox.claim(PACS, "send", 500.0, 9, longest_s=3600.0)) == 1, "no pause is so long"
 
 
 def test_threads_share_an_outbox_and_never_a_parcel(outbox: Outbox) -> None:
