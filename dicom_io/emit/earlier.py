@@ -44,6 +44,8 @@ class Following:
 
     result: Result
     """With the predecessors that its report names; with the time of the report that says the same, if there is one."""
+    is_told: bool = False
+    """Whether an earlier report says the same."""
     corrects: tuple[str, ...] = ()
     """SOP Instance UIDs of the reports that it newly corrects."""
     corrected_by: tuple[str, ...] = ()
@@ -63,7 +65,7 @@ def follow(result: Result, earlier: Iterable[EarlierReport], written_with: str) 
     if told:
         last = next((one for one in told if one.ref.sop_instance_uid not in named), told[0])
         again = replace(result, predecessors=last.predecessors, made_at=last.made_at or result.made_at)
-        return Following(again, corrected_by=_after(last, same.values()))
+        return Following(again, is_told=True, corrected_by=_after(last, same.values()))
     series = {lesion.image.series_instance_uid for lesion in result.lesions}
     tips = [one.ref for uid, one in same.items() if uid not in named and one.image_series & series]
     if not tips:

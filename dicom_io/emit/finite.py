@@ -26,7 +26,8 @@ def _numbers(lesion: ReportedLesion) -> Iterator[float]:
         if axis is not None:
             yield from (*axis.start, *axis.end)
     box, prior = lesion.box, lesion.prior
-    said = [lesion.score, lesion.volume_mm3]
+    percent = None if lesion.score is None else 100 * lesion.score  # as reports state it
+    said = [percent, lesion.volume_mm3]
     said += [] if box is None else [box.x_min, box.y_min, box.x_max, box.y_max]
     said += [] if prior is None else [prior.long_axis_mm, prior.short_axis_mm]
     yield from (one for one in said if one is not None)

@@ -40,24 +40,24 @@ def emit_from(
     if not kept:
         return Emission((), left_out)
     paths = [path for uid in sorted(here) if (path := archive.file(uid)) is not None]
-    following = _following(archive, replace(result, lesions=kept), kinds, settings, waiting)
-    emission = emit(following.result, SourceImages.read(paths), kinds, settings)
-    return Emission(
-        emission.objects, left_out + emission.left_out, following.corrects, corrected_by=following.corrected_by
-    )
-
-
-def _following(
-    archive: TransportArchive, result: Result, kinds: Sequence[str], settings: EmitSettings, waiting: Iterable[Path]
-) -> Following:
-    """The result among the earlier reports of its algorithm; a person's measurements come with their own."""
-    told = all_finite(result)
-    if CORRECTING not in kinds or not result.author.is_algorithm or result.predecessors or not told.lesions:
-        return Following(result)
-    found = earlier_reports((*archive.report_files(result.study_instance_uid), *waiting))
-    following = follow(told, found, written_with(settings))
+    if not _follows(result, kinds):
+        following = Following(replace(result, lesions=kept))
+    else:
+        earlier = earlier_reports((*archive.report_files(result.study_instance_uid), *waiting))
+        # An archive that has the whole report is not given a part of it, which would come after the whole.
+        if lost and follow(all_finite(result), earlier, written_with(settings)).is_told:
+            kinds = [kind for kind in kinds if kind != CORRECTING]
+        following = follow(all_finite(replace(result, lesions=kept)), earlier, written_with(settings))
     # Those that are not finite are still to be named as left out.
-    return replace(following, result=replace(following.result, lesions=result.lesions))
+    told = replace(following.result, lesions=kept)
+    emission = emit(told, SourceImages.read(paths), kinds, settings)
+    corrects = following.corrects if CORRECTING in kinds else ()
+    return Emission(emission.objects, left_out + emission.left_out, corrects, following.corrected_by)
+
+
+def _follows(result: Result, kinds: Sequence[str]) -> bool:
+    """Whether earlier reports matter: a person's measurements come with the reports that they were taken from."""
+    return CORRECTING in kinds and result.author.is_algorithm and not result.predecessors
 
 
 def images_of(lesion: ReportedLesion) -> tuple[ImageRef, ...]:

@@ -137,6 +137,20 @@ def test_a_report_made_while_an_image_was_missing_is_corrected_by_the_whole_one(
     assert named(whole) == [part.sop_instance_uid]
 
 
+def test_while_an_image_is_missing_a_whole_report_is_not_replaced_by_a_part_of_it(world: World) -> None:
+    whole = world.report(world.result)
+    images = world.images
+    world.images = images[:1]
+    part = world.emit(world.result, ("dicom-sr", "volume-sr"))
+    assert set(part) == {"volume-sr"}
+    assert {one.why for one in world.emission.left_out} == {"image_missing"}
+    assert not world.emission.corrects
+    newer = world.report(corrected(world.result))
+    assert named(newer) == [whole.sop_instance_uid], "another content is told as far as it can be"
+    world.images = images
+    assert named(world.report(corrected(world.result))) == [newer.sop_instance_uid]
+
+
 def test_masks_and_volumes_of_the_same_content_are_the_same_objects_whatever_the_report_follows(
     phantoms: Phantoms, world: World, tmp_path: Path
 ) -> None:

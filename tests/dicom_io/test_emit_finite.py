@@ -16,6 +16,7 @@ from dicom_io.emit.finite import all_finite
 
 BROKEN = {
     "score": {"score": nan},
+    "score in percent": {"score": 1e307},
     "volume": {"volume_mm3": inf},
     "long axis": {"long_axis": Segment((nan, 5.0), (9.0, 5.0))},
     "short axis": {"short_axis": Segment((7.0, 3.0), (7.0, -inf))},
