@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 from cli_runs import Demo, Mine, clean_environment, mine_command
-from pydicom import dcmread
+from pydicom import config, dcmread
 from servers import free_port
 
 from cli.config import Settings
 from cli.exits import Exit
 from cli.serve_jobs import Workers
 from dicom_io.address import Address
-from dicom_io.node import JobFailed, JobRequest
+from dicom_io.node import JobFailed, JobRequest, Problem
 from dicom_io.node.rules import SeriesRule
 from dicom_io.object_file import ObjectFile
 from dicom_io.sending import StoreSender
 from dicom_io.testbed.embedded import EmbeddedArchive
+from tests.waiting import PATIENCE_S
 
 RULES = """
 [[peer]]
@@ -116,11 +117,11 @@ def test_images_come_in_and_what_the_model_found_lies_in_the_archive(demo: Demo,
             with StoreSender(Address("NODE", "127.0.0.1", port), "SENDER") as sender:
                 answers = list(sender.send([ObjectFile.read(path) for path in images]))
             assert [one.status for one in answers] == [0] * len(images)
-            _wait(lambda: len(archive.objects) >= len(before) + 2, tmp_path / "log", 240)
+            _wait(lambda: len(archive.objects) >= len(before) + 2, tmp_path / "log", 4 * PATIENCE_S)
             _wait(lambda: _delivered(health_port) == 2, tmp_path / "log")
         finally:
             process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == Exit.DONE
+        assert process.wait(PATIENCE_S) == Exit.DONE
         new = [one for one in archive.objects if one.sop_instance_uid not in before]
         assert sorted(one.keys["Modality"] for one in new) == ["SEG", "SR"]
         assert {one.keys["StudyInstanceUID"] for one in new} == {archive.objects[0].keys["StudyInstanceUID"]}
@@ -130,20 +131,51 @@ def test_images_come_in_and_what_the_model_found_lies_in_the_archive(demo: Demo,
     assert events[-1] == "stopped"
 
 
+def test_a_broken_image_is_told_without_what_is_in_it_and_the_libraries_keep_still(demo: Demo, tmp_path: Path) -> None:
+    (path, *_) = (path for path in sorted(demo.folder.glob("newcomer/**/*.dcm")) if dcmread(path).Modality == "CT")
+    image = dcmread(path)
+    image.PatientName, image.PatientID, image.PixelData = "Sikrit^Person", "ID-4711", image.PixelData[:100]
+    with config.disable_value_validation():  # libraries warn of such a date, and quote it
+        image.AcquisitionDate = image.PatientBirthDate = "Sikrit"
+        image.save_as(tmp_path / "broken.dcm")
+    port, health_port = free_port(), free_port()
+    rules = RULES.format(archive="PACS@127.0.0.1:1", model=demo.folder / "model")
+    (tmp_path / "rules.toml").write_text(rules.replace('archive = "PACS@127.0.0.1:1"\n', ""))
+    command = mine_command("serve", "--rules", tmp_path / "rules.toml", "--aet", "NODE", "--host", "127.0.0.1",
+                           "--port", str(port), "--health-port", str(health_port), "--work",
+                           tmp_path / "work")  # fmt: skip
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=tmp_path, env=clean_environment(), stdout=log, stderr=log)
+    try:
+        _wait(lambda: _is_ready(health_port), tmp_path / "log")
+        with StoreSender(Address("NODE", "127.0.0.1", port), "SENDER") as sender:
+            (answer,) = sender.send([ObjectFile.read(tmp_path / "broken.dcm")])
+        assert answer.status == 0
+        _wait(lambda: '"job_failed"' in (tmp_path / "log").read_text(), tmp_path / "log", 4 * PATIENCE_S)
+    finally:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE_S) == Exit.DONE
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]  # nothing else on stderr
+    (failed,) = (line for line in lines if line["event"] == "job_failed")
+    assert failed["why"] == "images cannot be read"
+    for secret in ("Sikrit", "ID-4711", str(image.StudyInstanceUID), str(image.SOPInstanceUID), str(tmp_path)):
+        assert secret not in (tmp_path / "log").read_text()
+
+
 def _is_ready(health_port: int) -> bool:
     try:
-        return bool(urllib.request.urlopen(f"http://127.0.0.1:{health_port}/ready", timeout=5).status == 200)
+        return bool(urllib.request.urlopen(f"http://127.0.0.1:{health_port}/ready", timeout=PATIENCE_S).status == 200)
     except OSError:
         return False
 
 
 def _delivered(health_port: int) -> int:
-    text = urllib.request.urlopen(f"http://127.0.0.1:{health_port}/metrics", timeout=5).read().decode()
+    text = urllib.request.urlopen(f"http://127.0.0.1:{health_port}/metrics", timeout=PATIENCE_S).read().decode()
     lines = [line for line in text.splitlines() if line.startswith("mine_node_outbox") and "verified" in line]
     return int(lines[0].rpartition(" ")[2]) if lines else 0
 
 
-def _wait(true: object, log: Path, within_s: float = 60) -> None:
+def _wait(true: object, log: Path, within_s: float = PATIENCE_S) -> None:
     assert callable(true)
     end_s = time.monotonic() + within_s
     while not true():
@@ -180,3 +212,18 @@ def test_a_worker_that_is_killed_is_a_failure_for_now_and_the_next_job_gets_anot
         with pytest.raises(JobFailed) as caught:
             workers.run(request_for(tmp_path))
         assert not caught.value.temporary
+
+
+def test_workers_that_are_closed_start_no_process(tmp_path: Path) -> None:
+    with Workers(Settings(), 1) as workers:
+        pass
+    with pytest.raises(JobFailed) as caught:  # of a job that was claimed just before the node stopped
+        workers.run(request_for(tmp_path))
+    assert (caught.value.problem, caught.value.temporary, workers._pool) == (Problem.STOPPED, True, None)
+
+
+def test_what_a_worker_says_of_a_failure_is_told_by_its_kind(tmp_path: Path) -> None:
+    with Workers(Settings(), 1) as workers, pytest.raises(JobFailed) as caught:
+        workers.run(request_for(tmp_path))
+    assert caught.value.kind == "ConfigError"
+    assert str(tmp_path) not in caught.value.kind + caught.value.problem
