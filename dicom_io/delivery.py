@@ -234,8 +234,8 @@ class Delivery:
         refusals = [identity_refusal((one.patient_id, one.issuer_of_patient_id), in_archive) for one in parcels]
         event = Event.NO_STUDY if in_archive is None else Event.IMPOSSIBLE
         judged = list(zip(parcels, refusals, strict=True))
-        self._record([(one, Happening(event, refusal)) for one, refusal in judged if refusal])
-        return [one for one, refusal in judged if not refusal]
+        self._record([(one, Happening(event, *refusal)) for one, refusal in judged if refusal[0]])
+        return [one for one, refusal in judged if not refusal[0]]
 
     def _identity(self, study: str) -> Collection[Identity] | None:
         """The patients of the study in the archive, asked anew after a while: patients get merged."""

@@ -263,27 +263,28 @@ def of_commitment_failure(failure_reason: int) -> Happening:
     return Happening(Event.IMPOSSIBLE, "commitment_refused", text)
 
 
-def identity_refusal(own: Identity, in_archive: Collection[Identity] | None) -> str:
-    """Why an object must not go to the archive's study; '' where patient and study are its own.
+def identity_refusal(own: Identity, in_archive: Collection[Identity] | None) -> tuple[str, str]:
+    """Why an object must not go to the archive's study, and what is told of it; '' where patient and study are its own.
 
     `in_archive` holds who the study's patients are there, None where the archive does not have it. PatientIDs must
     be told on both sides; issuers (PS3.3 C.7.1.1) are compared where both tell one, since objects and archives often
     leave them out.
     """
     if in_archive is None:
-        return "study_unknown"
+        return "study_unknown", ""
     own_id, own_issuer = (one.strip(" \0") for one in own)
     found = {(patient.strip(" \0"), issuer.strip(" \0")) for patient, issuer in in_archive}
-    ids, issuers = {patient for patient, _ in found}, {issuer for _, issuer in found if issuer}
+    ids, issuers = {patient for patient, _ in found}, sorted({issuer for _, issuer in found if issuer})
     if not own_id or not ids or "" in ids:
-        return "patient_untold"
+        return "patient_untold", ""
     if own_id not in ids:
-        return "patient_mismatch"
+        return "patient_mismatch", ""
     if len(ids) > 1:
-        return "patient_ambiguous"
+        return "patient_ambiguous", ""
+    theirs = f"the archive's {', '.join(map(repr, issuers))}"
     if own_issuer and issuers and own_issuer not in issuers:
-        return "patient_mismatch"
-    return "" if len(issuers) <= 1 else "patient_ambiguous"
+        return "patient_mismatch", f"IssuerOfPatientID: ours {own_issuer!r}, {theirs}"
+    return ("patient_ambiguous", f"IssuerOfPatientID: {theirs}") if len(issuers) > 1 else ("", "")
 
 
 def reason_text(reason: str) -> tuple[str, str]:

@@ -196,7 +196,7 @@ class WebSession:
         if isinstance(error, ssl.SSLCertVerificationError):
             text = f"the server's certificate is not trusted: {error.verify_message or error}"
             return self.error(operation, text, temporary=False)
-        if isinstance(error, ssl.SSLError):
+        if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
             return self.error(operation, f"TLS: {error.reason or error}", temporary=False)
         return self.error(operation, f"no answer: {error or type(error).__name__}", temporary=True)
 

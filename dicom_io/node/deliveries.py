@@ -63,16 +63,20 @@ class Deliveries:
 
     def _work(self, destination: str) -> None:
         """Delivers over one wire while there is something to do, then rests without one."""
-        if not self._outbox.pending(destination):
+        if not self._has_work(destination):
             self._stopping.wait(_LOOK_S)
             return
         wire = self._open_wire(destination)
         try:
             delivery = Delivery(self._outbox, destination, wire, stop=self._stopping.is_set)
-            while not self._stopping.is_set() and self._outbox.pending(destination):
+            while not self._stopping.is_set() and self._has_work(destination):
                 if not delivery.step():
                     self._stopping.wait(_LOOK_S)
             if delivery.tally.events:
                 self._log.info("delivered", destination=destination, **delivery.tally.events)
         finally:
             wire.close()
+
+    def _has_work(self, destination: str) -> bool:
+        """False, too, where all that is left waits for its study: for that no association is held, for hours."""
+        return self._outbox.pending(destination) > self._outbox.awaiting(destination, time.time())

@@ -35,6 +35,7 @@ from dicom_io.destination import checked
 from dicom_io.emit import KINDS
 from dicom_io.node.admission import Peer
 from dicom_io.node.records import ReceivedSeries
+from dicom_io.web import printable
 
 
 @dataclass(frozen=True)
@@ -268,7 +269,8 @@ def _checked(key: str, value: str, read: Any) -> list[str]:
     try:
         read(value)
     except (ConfigError, ValueError) as error:
-        return [f"{key} = {value!r}: {error}"]
+        shown = printable(value) if "://" in value else value  # no password
+        return [f"{key} = {shown!r}: {error}"]
     return []
 
 

@@ -184,7 +184,13 @@ def test_a_failure_of_commitment_means(reason: int, event: Event) -> None:
 def test_an_object_goes_only_where_patient_and_study_are_its_own(
     own: tuple[str, str], in_archive: list[tuple[str, str]] | None, refusal: str
 ) -> None:
-    assert identity_refusal(own, in_archive) == refusal
+    assert identity_refusal(own, in_archive)[0] == refusal
+
+
+def test_where_only_the_issuers_differ_both_are_told() -> None:
+    assert identity_refusal(("P1", "A"), [("P1", "B")])[1] == "IssuerOfPatientID: ours 'A', the archive's 'B'"
+    assert identity_refusal(("P1", ""), [("P1", "A"), ("P1", "B")])[1] == "IssuerOfPatientID: the archive's 'A', 'B'"
+    assert identity_refusal(("P1", "A"), [("P2", "B")])[1] == "", "nobody's number is told"
 
 
 # --- studies that come later ---

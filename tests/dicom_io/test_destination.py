@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -107,6 +110,26 @@ def test_credentials_that_no_header_can_hold_are_refused_and_not_repeated(secret
     with pytest.raises(ConfigError) as caught:
         read_authorization(None, {"TOKEN": secret}, "TOKEN")
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_tls_connection_that_breaks_off_may_be_made_again() -> None:
+    """A proxy that is started again: not the same as a certificate that is not trusted."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def hang_up() -> None:
+            for _ in range(2):
+                connection, _ = listening.accept()
+                connection.recv(5)
+                connection.shutdown(socket.SHUT_WR)
+                while connection.recv(1 << 16):
+                    pass
+                connection.close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"https://127.0.0.1:{listening.getsockname()[1]}/dicom-web"
+        with WebSession(WebAddress(url)) as session, pytest.raises(ArchiveError) as caught:
+            QidoInquiry(session).identities("1.2")
+    assert caught.value.temporary
 
 
 def test_an_answer_that_breaks_off_may_be_asked_for_again() -> None:

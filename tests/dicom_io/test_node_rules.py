@@ -133,6 +133,14 @@ def test_a_mistake_is_named_with_its_table_its_key_and_what_is_expected(
     assert str(tmp_path / "rules.toml") in str(caught.value)
 
 
+def test_a_password_in_a_destination_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    secret = WHOLE.replace('destination = "PACS@10.0.0.5:104"', 'destination = "https://user:s3cret@pacs/web"')
+    assert secret != WHOLE
+    with pytest.raises(ConfigError, match="neither credentials") as caught:
+        rules_of(tmp_path, secret)
+    assert "s3cret" not in str(caught.value)
+
+
 def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"(?s)quiet_s.*emit"):
         rules_of(tmp_path, WHOLE.replace("quiet_s = 12", "quiet_s = -1").replace('"dicom-seg"', '"seg"'))
