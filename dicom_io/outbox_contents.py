@@ -47,7 +47,7 @@ class Contents:
         folders: set[Path] = set()
         parts: list[tuple[int, Path, Path]] = []
         with ExitStack() as opened:
-            opened.callback(lambda: [part.unlink(missing_ok=True) for _, part, _ in parts])
+            opened.callback(_remove_parts, parts)
             for sha256, content in dict(contents).items():
                 target = self.path(sha256)
                 folders.add(target.parent)  # of a known file, too: its name may not be durable yet
@@ -68,6 +68,7 @@ class Contents:
                 os.fsync(descriptor)
             for _, part, target in parts:
                 part.replace(target)
+            parts.clear()
         return folders
 
     def read(self, sha256: str) -> bytes | None:
@@ -96,6 +97,11 @@ class Contents:
         """Deletes the temporary files of an owner that has ended."""
         for part in self._folder.glob(f"??/*.{owner}.part"):
             part.unlink(missing_ok=True)
+
+
+def _remove_parts(parts: Iterable[tuple[int, Path, Path]]) -> None:
+    for _, part, _ in parts:
+        part.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
