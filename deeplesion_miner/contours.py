@@ -7,8 +7,10 @@ corner only are apart (4-connected); a hole may pass through such corners (8-con
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import defaultdict
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -52,15 +54,19 @@ def outlines(mask: PixelMask) -> tuple[Outline, ...]:
 def keyholed(mask: PixelMask) -> tuple[Polygon, ...]:
     """Each connected part of a mask as a single polygon: a hole hangs on a channel without width (PS3.3 C.8.8.6.3).
 
-    The channel runs along pixel edges to the left of the hole, so that rasterising the polygon by pixel centres gives
-    the mask back, by the even-odd and by the winding rule.
+    Channels run along pixel edges inside the part, straight, and are as short as that allows, since viewers draw them.
+    Rasterising the polygon by pixel centres gives the mask back, by the even-odd and by the winding rule.
     """
     outers, holes, owners = _parts(mask)
-    merged = [list(outer) for outer in outers]
-    for hole, owner in zip(holes, owners, strict=True):
-        whole = merged[owner]
-        at = whole.index(_left_of(hole[0], set(whole)))
-        merged[owner] = [*whole[: at + 1], *hole, hole[0], *whole[at:]]
+    merged = []
+    for number, outer in enumerate(outers):
+        whole = outer
+        own = [hole for hole, owner in zip(holes, owners, strict=True) if owner == number]
+        for channel in _channels(mask.bits, [outer, *own]):
+            hole = _begun_at(own[channel.hole - 1], channel.begin)
+            at = whole.index(channel.end)
+            whole = [*whole[: at + 1], *hole, hole[0], *whole[at:]]
+        merged.append(whole)
     return tuple(_polygon(whole, mask) for whole in merged)
 
 
@@ -85,8 +91,61 @@ def _parts(mask: PixelMask) -> tuple[list[list[_Corner]], list[list[_Corner]], l
     return outers, holes, owners
 
 
+@dataclass(frozen=True, order=True)
+class _Channel:
+    """The straight way from a hole to another boundary of its part, the shortest one first."""
+
+    length: int
+    hole: int
+    """Number of the loop that it begins at."""
+    begin: _Corner
+    end: _Corner
+    to: int
+    """Number of the loop that it ends at."""
+
+
+def _channels(bits: NDArray[np.bool_], loops: list[list[_Corner]]) -> list[_Channel]:
+    """For each loop but the first one way to those before, together the shortest, in an order to join them."""
+    ways_to: dict[int, list[_Channel]] = defaultdict(list)
+    for one in _straight_ways(bits, loops):
+        ways_to[one.to].append(one)
+    joined, chosen = {0}, []
+    waiting = ways_to[0]
+    heapq.heapify(waiting)
+    # from its leftmost corner every hole reaches a loop that lies farther left, so that all are joined in the end
+    while waiting:
+        one = heapq.heappop(waiting)
+        if one.hole not in joined:
+            joined.add(one.hole)
+            chosen.append(one)
+            for further in ways_to[one.hole]:
+                heapq.heappush(waiting, further)
+    return chosen
+
+
+def _straight_ways(bits: NDArray[np.bool_], loops: list[list[_Corner]]) -> Iterator[_Channel]:
+    """The ways along rows and columns between neighbouring corners of two loops, from each that is a hole."""
+    padded = np.pad(bits, 1)
+    loop_of = {corner: number for number, loop in enumerate(loops) for corner in loop}
+    by_column, by_row = sorted(loop_of), sorted(loop_of, key=lambda corner: (corner[1], corner[0]))
+    for ordered, along in ((by_column, 1), (by_row, 0)):
+        for one, other in itertools.pairwise(ordered):
+            column, row = one
+            # both pixels beside the first step: no boundary lies between, so they tell of the whole way
+            beside = padded[row + 1, column : column + 2] if along else padded[row : row + 2, column + 1]
+            if one[1 - along] == other[1 - along] and loop_of[one] != loop_of[other] and beside.all():
+                length = other[along] - one[along]
+                for begin, end in ((one, other), (other, one)):
+                    if loop_of[begin]:
+                        yield _Channel(length, loop_of[begin], begin, end, loop_of[end])
+
+
 def _begun_at_left(loop: list[_Corner]) -> list[_Corner]:
-    at = loop.index(min(loop))
+    return _begun_at(loop, min(loop))
+
+
+def _begun_at(loop: list[_Corner], corner: _Corner) -> list[_Corner]:
+    at = loop.index(corner)
     return [*loop[at:], *loop[:at]]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import Answer, clean_environment, mine_command, run_mine
+from cli_runs import Answer, clean_environment, mine_command
 
 from cli import config
 from cli.exits import Exit
@@ -131,9 +131,14 @@ def ended(process: subprocess.Popen[str]) -> Answer:
     return Answer(process.returncode, out, err)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_or_killed_process_keeps_what_it_found_and_the_same_command_goes_on(
-    number: signal.Signals, untrained: Path, studies: Path, tmp_path: Path
+    number: signal.Signals,
+    untrained: Path,
+    studies: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = (untrained, studies, "--least-score", "0", "--most", "5", "--no-masks")
     process = started(tmp_path, *words)
@@ -146,11 +151,10 @@ def test_a_stopped_or_killed_process_keeps_what_it_found_and_the_same_command_go
         assert answer.code == Exit.INTERRUPTED, answer.err
         assert "predictions.parquet holds what was found so far; run the same command again to go on" in answer.err
         assert read_predictions(tmp_path / "predictions.parquet")
-    again = run_mine(("predict", *words), tmp_path, {})
-    assert again.code == Exit.DONE, again.err
-    assert "going on after" in again.err
-    (tmp_path / "whole").mkdir()
-    assert run_mine(("predict", *words, "--out", "whole/predictions.parquet"), tmp_path, {}).code == Exit.DONE
+    monkeypatch.chdir(tmp_path)
+    assert run(["predict", *map(str, words)]) == Exit.DONE
+    assert "going on after" in capsys.readouterr().err
+    assert run(["predict", *map(str, words), "--out", "whole/predictions.parquet"]) == Exit.DONE
     assert kept(tmp_path / "predictions.parquet") == kept(tmp_path / "whole" / "predictions.parquet")
     assert not (tmp_path / "predictions.unfinished").exists()
 
@@ -183,7 +187,11 @@ def test_slices_without_marks_are_looked_at_where_a_table_says_that_somebody_did
 
 
 def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_that_was_written(
-    untrained: Path, dataset: Path, tmp_path: Path
+    untrained: Path,
+    dataset: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     # a hundred lesions on a slice take seconds to delineate
     process = started(tmp_path, untrained, dataset, "--least-score", "0", "--most", "100")
@@ -201,6 +209,6 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_that_was_written(
     left = Unfinished(tmp_path / "predictions.unfinished").looked
     assert set(done) <= set(left)
     assert all(len(left[name].detections) == len(one.detections) for name, one in done.items())
-    refused = run_mine(("predict", untrained, dataset, "--least-score", "0", "--most", "5"), tmp_path, {})
-    assert refused.code == Exit.USAGE
-    assert "most was 100, not 5" in refused.err
+    monkeypatch.chdir(tmp_path)
+    assert run(["predict", str(untrained), str(dataset), "--least-score", "0", "--most", "5"]) == Exit.USAGE
+    assert "most was 100, not 5" in capsys.readouterr().err

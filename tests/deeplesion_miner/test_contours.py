@@ -84,6 +84,44 @@ def test_holes_are_apart_in_the_outline_and_on_channels_in_the_keyhole() -> None
     assert filled((whole,), mask, "even-odd").tolist() == mask.bits.tolist()
 
 
+def way_px(polygons: tuple[Polygon, ...]) -> float:
+    return sum(
+        abs(x - right) + abs(y - below)
+        for one in polygons
+        for (x, y), (right, below) in zip(one, (*one[1:], one[0]), strict=True)
+    )
+
+
+def channel_px(mask: PixelMask) -> float:
+    """Length of all channels; each is walked there and back."""
+    return (way_px(keyholed(mask)) - way_px(flat(mask))) / 2
+
+
+def test_a_channel_takes_the_shortest_way_out() -> None:
+    """Viewers draw it: one to the left crossed a whole liver for a hole beside its lower edge."""
+    beside_an_edge = drawn("########", "########", "########", "######.#", "########")
+    assert channel_px(beside_an_edge) == 1
+    assert channel_px(drawn("#####", "#####", "##.##", "#####", "#####")) == 2
+    in_a_row = drawn("#########", "#########", "##.#.#.##", "#########", "#########")
+    assert channel_px(in_a_row) == 2 + 1 + 1
+    assert filled(keyholed(in_a_row), in_a_row, "even-odd").tolist() == in_a_row.bits.tolist()
+
+
+@given(masks)
+@settings(max_examples=100)
+def test_channels_run_inside_the_mask(mask: PixelMask) -> None:
+    plane = np.pad(mask.bits, 1)
+    for polygon in keyholed(mask):
+        for (x, y), (right, below) in zip(polygon, (*polygon[1:], polygon[0]), strict=True):
+            assert x == right or y == below
+            length = int(abs(right - x) + abs(below - y))
+            across, down = (right - x) / length, (below - y) / length
+            for step in range(length):
+                column = x + across * (step + 0.5) - mask.first_column + 1
+                row = y + down * (step + 0.5) - mask.first_row + 1
+                assert plane[round(row + across / 2), round(column - down / 2)], "to the right"
+
+
 def test_a_part_within_a_hole_is_a_part_of_its_own() -> None:
     mask = drawn("#####", "#...#", "#.#.#", "#...#", "#####")
     assert [len(one.holes) for one in outlines(mask)] == [1, 0]
