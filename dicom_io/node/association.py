@@ -213,6 +213,14 @@ class NodeAssociation(Association):  # type: ignore[misc]
         """Counts why the node aborts the association."""
         self._aborted(reason)
 
+    def cut_off(self) -> None:
+        """Ends it now: an aborted peer that does not close the connection would hold it for `idle_s`."""
+        self._kill = self.dul._kill_thread = True
+        connection = self.dul.socket and self.dul.socket.socket
+        if connection:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
     def run_reactor(self) -> None:
         """Serves until the association ends, then lets go of everything that it held."""
         try:

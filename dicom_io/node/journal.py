@@ -17,6 +17,12 @@ __all__ = ["Journal", "JournalError"]
 PAGE = 200
 """Results that are read at a time: whoever asks for all of them costs no more memory than that."""
 
+_FREE = (
+    "SELECT study_instance_uid FROM study WHERE is_freed = 0 AND state <> 'receiving' AND last_arrival_s < ?1"
+    " AND study_instance_uid NOT IN (SELECT study_instance_uid FROM job WHERE state IN ('queued', 'running'))"
+)
+"""Studies of which nothing is still to be done."""
+
 
 class Journal(JournalFile):
     """The journal of a folder, shared by threads; LedgerInUse where another process has it."""
@@ -148,26 +154,20 @@ class Journal(JournalFile):
         """How many studies there are in each state."""
         return dict(self.rows("SELECT state, count(*) FROM study GROUP BY state"))
 
-    def to_free(self, before_s: float, most: int = 8) -> list[tuple[str, tuple[str, ...]]]:
-        """Studies without open jobs whose last object came before a time, with their objects' UIDs."""
-        studies = self.rows(
-            "SELECT study_instance_uid FROM study WHERE is_freed = 0 AND state <> 'receiving' AND last_arrival_s < ?"
-            " AND study_instance_uid NOT IN (SELECT study_instance_uid FROM job WHERE state IN ('queued', 'running'))"
-            " LIMIT ?",
-            before_s,
-            most,
-        )
-        return [
-            (uid, tuple(one for (one,) in self.rows(
-                "SELECT sop_instance_uid FROM object WHERE study_instance_uid = ?", uid)))
-            for (uid,) in studies
-        ]  # fmt: skip
+    def to_free(self, before_s: float, most: int = 8) -> list[str]:
+        """Studies without open jobs whose last object came before a time."""
+        return [uid for (uid,) in self.rows(_FREE + " LIMIT ?2", before_s, most)]
 
-    def freed(self, study_instance_uid: str) -> None:
-        """The objects of a study are no longer here, nor answered for."""
+    def freed(self, study_instance_uid: str, before_s: float) -> tuple[str, ...]:
+        """The objects of such a study are no longer answered for; their UIDs, () where it is no such study any more."""
         with self.transaction() as database:
-            database.execute("DELETE FROM object WHERE study_instance_uid = ?", (study_instance_uid,))
+            if not database.execute(_FREE + " AND study_instance_uid = ?2", (before_s, study_instance_uid)).fetchall():
+                return ()
+            uids = database.execute(
+                "DELETE FROM object WHERE study_instance_uid = ? RETURNING sop_instance_uid", (study_instance_uid,)
+            ).fetchall()
             database.execute("UPDATE study SET is_freed = 1 WHERE study_instance_uid = ?", (study_instance_uid,))
+        return tuple(uid for (uid,) in uids)
 
     # --- jobs ----------------------------------------------------------------------------------------------
 
@@ -288,14 +288,14 @@ class Journal(JournalFile):
     def commitment_requests(self, now_s: float, most: int = 8) -> list[CommitmentRequest]:
         """Requests whose report is due."""
         rows = self.rows(
-            "SELECT transaction_uid, peer, items, attempts FROM commitment WHERE state = 'asked' AND due_s <= ?"
+            "SELECT transaction_uid, peer, items, attempts, due_s FROM commitment WHERE state = 'asked' AND due_s <= ?"
             " ORDER BY due_s LIMIT ?",
             now_s,
             most,
         )
         return [
-            CommitmentRequest(uid, peer, tuple((sop_class, one) for sop_class, one in json.loads(items)), attempts)
-            for uid, peer, items, attempts in rows
+            CommitmentRequest(uid, peer, tuple((sop_class, one) for sop_class, one in json.loads(items)), attempts, due)
+            for uid, peer, items, attempts, due in rows
         ]
 
     def commitment_reported(self, request: CommitmentRequest, *, now_s: float) -> None:
@@ -317,8 +317,8 @@ class Journal(JournalFile):
         with self.transaction() as database:
             database.execute(
                 "UPDATE commitment SET state = ?, reason = ?, due_s = ?, attempts = attempts + 1, ended_s = ?"
-                " WHERE transaction_uid = ? AND peer = ?",
-                (state, reason, due_s, ended_s, request.transaction_uid, request.peer),
+                " WHERE transaction_uid = ? AND peer = ? AND due_s = ?",  # else it was asked again meanwhile
+                (state, reason, due_s, ended_s, request.transaction_uid, request.peer, request.due_s),
             )
 
 

@@ -66,6 +66,7 @@ class CommitmentRequest:
     items: tuple[tuple[str, str], ...]
     """SOP Class UID, SOP Instance UID."""
     attempts: int
+    due_s: float
 
 
 @dataclass(frozen=True)

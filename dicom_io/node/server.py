@@ -201,7 +201,10 @@ class Node:
         self._gate.close()
         for association in self._open():
             association.abort(block=False)
-        self._wait_for_associations(time.monotonic() + 1.0)
+        self._wait_for_associations(time.monotonic() + _LEAST_S)
+        for association in self._open():
+            association.cut_off()
+        self._wait_for_associations(time.monotonic() + _LEAST_S)
         parts = (self._studies, self._commitments, self._jobs, self._deliveries)
         ended += [part.stop(max(until_s - time.monotonic(), _LEAST_S)) for part in parts]
         if self._health is not None:

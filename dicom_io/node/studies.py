@@ -152,14 +152,16 @@ class Studies:
         """Removes received objects whose time is over; a study that comes once more is a new one."""
         if self._settings.keep_images_h is None:
             return
-        for study, uids in self._journal.to_free(time.time() - self._settings.keep_images_h * 3600):
+        before_s = time.time() - self._settings.keep_images_h * 3600
+        for study in self._journal.to_free(before_s):
             # First it is no longer answered for, then it goes: a kill between leaves files, never promises.
-            self._journal.freed(study)
+            uids = self._journal.freed(study, before_s)
             for uid in uids:
                 with self._journal.undisturbed():
                     if not self._journal.is_received(uid):  # else it has come once more meanwhile
                         self._store.remove(uid)
-            self._log.info("study_freed", study=self._log.name(study), objects=len(uids))
+            if uids:
+                self._log.info("study_freed", study=self._log.name(study), objects=len(uids))
 
     def _prune(self) -> None:
         """Forgets what has been done for long, in small steps: a kill between two loses nothing."""

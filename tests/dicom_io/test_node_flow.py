@@ -274,9 +274,10 @@ def test_images_are_removed_when_their_time_is_over_and_results_stay(tmp_path: P
 class Busy(Journal):
     """A journal into which a peer's object comes again at the moment at which its study is freed."""
 
-    def freed(self, study_instance_uid: str) -> None:
-        super().freed(study_instance_uid)
+    def freed(self, study_instance_uid: str, before_s: float) -> tuple[str, ...]:
+        uids = super().freed(study_instance_uid, before_s)
         self.record_arrival(self.comes_again, 0.0, 0.0)
+        return uids
 
     comes_again: Arrival
 

@@ -114,10 +114,34 @@ def test_freed_studies_are_no_longer_answered_for(journal: Journal) -> None:
         journal.record_arrival(arrival(study, 1), 0.0, 100.0 * study)
     for study_ in journal.studies_to_look_at(1000.0):
         journal.settle(study_, "whole", "", JOBS if study_.study_instance_uid == "2" else [], 1000.0)
-    assert journal.to_free(1000.0) == [("1", ("1.1.1",))]  # the other one has a job to do
-    journal.freed("1")
+    assert journal.to_free(1000.0) == ["1"]  # the other one has a job to do
+    assert journal.freed("2", 1000.0) == ()
+    assert journal.freed("1", 1000.0) == ("1.1.1",)
     assert journal.has_object("1.1.1", "1.2") is False
     assert journal.to_free(1000.0) == []
+
+
+def test_a_study_to_which_something_is_added_while_it_is_to_be_freed_stays(journal: Journal) -> None:
+    journal.record_arrival(arrival(1, 1), 0.0, 100.0)
+    journal.settle(journal.studies_to_look_at(100.0)[0], "whole", "", [], 100.0)
+    assert journal.to_free(1000.0) == ["1"]
+    journal.record_arrival(arrival(1, 2), 0.0, 100.0)
+    assert journal.freed("1", 1000.0) == ()
+    assert journal.object_uids() == {"1.1.1", "1.1.2"}
+
+
+def test_a_commitment_request_that_is_asked_again_while_it_is_reported_is_reported_again(journal: Journal) -> None:
+    for number, ends in enumerate((journal.commitment_reported, journal.commitment_failed)):
+        journal.record_commitment_request("PACS", f"9.{number}", [("1.2", "1.1.1")], 100.0)
+        (request,) = journal.commitment_requests(100.0)
+        journal.record_commitment_request("PACS", f"9.{number}", [("1.2", "1.1.2")], 101.0)
+        if ends == journal.commitment_failed:
+            journal.commitment_failed(request, "the association has ended", None, now_s=102.0)
+        else:
+            journal.commitment_reported(request, now_s=102.0)
+        (again,) = journal.commitment_requests(200.0)
+        assert again.items == (("1.2", "1.1.2"),)
+        journal.commitment_reported(again, now_s=201.0)
 
 
 def test_an_object_is_here_under_its_own_class_only(journal: Journal) -> None:

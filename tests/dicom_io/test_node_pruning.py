@@ -49,8 +49,12 @@ def a_study(journal: Journal, study: int, at_s: float, *, job: str = "done", fre
             journal.job_done(claimed, 1, now_s=at_s)
         if job == "failed":
             journal.job_failed(claimed, "no such model", None, now_s=at_s)
-    if freed:
-        journal.freed(uid)
+    if freed and job not in ("queued", "running"):
+        assert journal.freed(uid, 1e12)
+    elif freed:  # as no node would do
+        with journal.transaction() as database:
+            database.execute("DELETE FROM object WHERE study_instance_uid = ?", (uid,))
+            database.execute("UPDATE study SET is_freed = 1 WHERE study_instance_uid = ?", (uid,))
 
 
 def a_request(journal: Journal, number: int, at_s: float, *, answered: bool | None) -> None:
@@ -190,7 +194,7 @@ def test_a_study_that_comes_once_more_after_it_was_freed_is_taken_and_not_looked
         send_all(node.port, [ct(1, 1)])
         until(lambda: node.events("job_done"))
         before = state(node)
-        node.node.journal.freed(study_uid(1))
+        node.node.journal.freed(study_uid(1), 1e12)
         node.node.store.remove(ct_uid(1, 1))
         assert send_all(node.port, [ct(1, 1)]) == [0]
         settled(node)
@@ -207,7 +211,7 @@ def test_a_study_that_comes_once_more_after_it_was_forgotten_makes_the_same_obje
         assert prune(journal, 1e12) == 0  # its images are here
         assert send_all(node.port, [ct(1, 1)]) == [0]
         assert journal.studies_by_state() == {"whole": 1}
-        journal.freed(study_uid(1))
+        journal.freed(study_uid(1), 1e12)
         node.node.store.remove(ct_uid(1, 1))
         assert prune(journal, 1e12) == 1
         assert state(node) == before  # results stay, here and in the outbox

@@ -13,7 +13,18 @@ from typing import Any
 
 import pytest
 from little_objects import ct, ct_uid
-from node_under_test import PEER, TITLE, associate, nothing_found, patient_limits, running, send_all
+from node_under_test import (
+    PEER,
+    TITLE,
+    associate,
+    association_request,
+    nothing_found,
+    patient_limits,
+    raw,
+    read_pdu,
+    running,
+    send_all,
+)
 from pynetdicom import AE, evt
 from servers import free_port
 from test_node_flow import ask_for_commitment, one_lesion
@@ -85,6 +96,17 @@ def test_a_stop_does_not_wait_for_a_peer_that_does_not_take_its_report_which_is_
     (request,) = journal.commitment_requests(1e12)
     assert (request.transaction_uid, request.attempts) == ("9.1", 0)
     journal.close()
+
+
+def test_a_peer_that_keeps_its_connection_after_an_abort_does_not_keep_the_node(tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    with running(tmp_path, limits=patient_limits(stop_s=0.1, idle_s=10 * PATIENCE_S)) as node:
+        with raw(node.port) as connection:
+            connection.sendall(association_request())
+            assert read_pdu(connection)[0] == 2
+            assert node.node.stop() is False
+            assert read_pdu(connection)[0] == 7  # it was told
+            until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_who_stops_a_node_that_is_stopping_waits_until_it_has_stopped(tmp_path: Path) -> None:
