@@ -48,7 +48,7 @@ class WebArchive:
         """Deletes all series of a modality from a study."""
         for found in self._find("Series", study_instance_uid, modality):
             request = urllib.request.Request(f"{self.url}/series/{found['ID']}", method="DELETE")
-            with urllib.request.urlopen(request, timeout=60):
+            with urllib.request.urlopen(request, timeout=180):
                 pass
 
     def _find(self, level: str, study_instance_uid: str, modality: str) -> list[dict[str, Any]]:
@@ -58,7 +58,7 @@ class WebArchive:
         return found
 
     def _ask(self, path: str, body: bytes | None = None) -> bytes:
-        with urllib.request.urlopen(self.url + path, data=body, timeout=60) as reply:
+        with urllib.request.urlopen(self.url + path, data=body, timeout=180) as reply:
             content: bytes = reply.read()
             return content
 

@@ -32,9 +32,9 @@ FLAGS = [
     "--enable-unsafe-swiftshader",
 ]
 WINDOW = {"width": 1400, "height": 850}
-PATIENCE_MS = 60_000
+PATIENCE_MS = 180_000
 """For the page: a loaded machine takes 16 s."""
-QUESTION_MS = 60_000
+QUESTION_MS = 180_000
 """For the viewer's question after a double click, and for what follows its answer."""
 CLOSE, MARGIN = 4, 25
 """How much larger a close-up is, and how many pixels of the window it shows around what it is of."""
@@ -76,6 +76,10 @@ _OUTLINES = """() => {
   return [...document.querySelectorAll('.svg-layer path')].map(e => e.getAttribute('d').match(/-?[\\d.]+/g).map(Number))
     .map(n => n.flatMap((x, i) => i % 2 ? [] : [[box.left + x, box.top + n[i + 1]]]));
 }"""
+_IDLE = """(most) => new Promise(done => {
+  const idle = next => requestIdleCallback(next, {timeout: most});
+  idle(() => requestAnimationFrame(() => idle(done)));
+})"""
 _SHAPES = """() => [...document.querySelectorAll('.svg-layer line, .svg-layer path, .svg-layer polyline')].length"""
 
 
@@ -136,7 +140,7 @@ class Viewer:
             " + services.segmentationService.getSegmentations().length",
             QUESTION_MS / 4,
         )
-        self.page.wait_for_timeout(SETTLING_MS)
+        self._settle(SETTLING_MS)
         return question
 
     def measurements(self) -> list[Measured]:
@@ -165,7 +169,7 @@ class Viewer:
         button = self.page.locator(f"[data-cy={panel}-btn]")
         if button.count():
             button.first.click()
-            self.page.wait_for_timeout(SETTLING_MS / 2)
+            self._settle(SETTLING_MS / 2)
         found: list[list[str]] = self.page.evaluate(_ROWS)
         return found
 
@@ -179,7 +183,7 @@ class Viewer:
         self.page.wait_for_function(
             f"(sop) => {_VIEWPORT}.getCurrentImageId().includes(sop)", arg=sop_instance_uid, timeout=QUESTION_MS
         )
-        self.page.wait_for_timeout(SETTLING_MS / 2)
+        self._settle(SETTLING_MS / 2)
 
     def on_screen(self, point_mm: Vector) -> tuple[float, float]:
         """Where a patient point lies in the window (CSS pixels)."""
@@ -227,7 +231,7 @@ class Viewer:
             mouse.move(*(a + (b - a) * step / 8 for a, b in zip(start, end, strict=True)))
             self.page.wait_for_timeout(30)
         mouse.up()
-        self.page.wait_for_timeout(SETTLING_MS / 2)
+        self._settle(SETTLING_MS / 2)
 
     def move_point(self, measured: Measured, index: int, to_mm: Vector) -> None:
         """Drags one handle of a measurement to a patient point on its slice."""
@@ -255,12 +259,12 @@ class Viewer:
         box = self.page.locator("[role=dialog] input").last
         box.fill(to)
         self.page.locator("[data-cy=input-dialog-save-button]").click()
-        self.page.wait_for_timeout(SETTLING_MS / 2)
+        self._settle(SETTLING_MS / 2)
 
     def delete(self, label: str) -> None:
         """Deletes a measurement, by its row's menu."""
         self._menu(label, "Delete")
-        self.page.wait_for_timeout(SETTLING_MS / 2)
+        self._settle(SETTLING_MS / 2)
 
     def _menu(self, label: str, entry: str) -> None:
         self._measurement_panel()
@@ -301,6 +305,11 @@ class Viewer:
         with Image.open(path) as seen:
             larger = seen.resize((seen.width * CLOSE, seen.height * CLOSE), Image.Resampling.NEAREST)
         larger.save(path, optimize=True)
+
+    def _settle(self, least_ms: float) -> None:
+        """Waits so long, and then until the page has nothing to do: a loaded machine takes longer."""
+        self.page.wait_for_timeout(least_ms)
+        self.page.evaluate(_IDLE, PATIENCE_MS)
 
     def _comes_true(self, expression: str, within_ms: float) -> bool:
         try:

@@ -128,7 +128,7 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
         headers = {
             key: value for key, value in self.headers.items() if key.lower() not in ("connection", "accept-encoding")
         }
-        upstream = http.client.HTTPConnection(self.archive, timeout=120)
+        upstream = http.client.HTTPConnection(self.archive, timeout=180)
         try:
             upstream.request(self.command, self.path, body, headers)
             reply = upstream.getresponse()

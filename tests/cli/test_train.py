@@ -6,11 +6,11 @@ import json
 import shutil
 import signal
 import subprocess
-import time
+import sys
 from pathlib import Path
 
 import pytest
-from cli_runs import Answer, Demo, Mine, clean_environment, mine_command, run_mine
+from cli_runs import Answer, Demo, Mine, clean_environment, run_mine
 
 RECIPE = """
 kind = "lesionnet"
@@ -31,25 +31,31 @@ def words(demo: Demo, *more: str) -> tuple[str | Path, ...]:
     return ("train", demo.dataset, "--recipe", recipe, "--with", "training.steps=30", "--json", *more)
 
 
+WATCHED = """
+import os, sys, threading, time
+from pathlib import Path
+journal, size, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def watch():
+    while not (journal.exists() and journal.stat().st_size > size):
+        time.sleep(0.005)
+    os.kill(os.getpid(), number)
+threading.Thread(target=watch, daemon=True).start()
+sys.argv[1:] = sys.argv[4:]
+from cli.main import main
+main()
+"""
+"""`mine` that sends itself the signal: from outside it might come when all steps are done."""
+
+
 def interrupted(
     folder: Path, command: tuple[str | Path, ...], number: signal.Signals, begun_before: bool = False
 ) -> Answer:
     """The command, sent a signal when its first step is in the journal, or a later one than was there."""
-    process = subprocess.Popen(
-        mine_command(*command),
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
     journal = folder / "model.training" / "metrics.jsonl"
     size = journal.stat().st_size if begun_before else 0
-    while process.poll() is None and not (journal.exists() and journal.stat().st_size > size):
-        time.sleep(0.005)
-    process.send_signal(number)
-    out, err = process.communicate()
-    return Answer(process.returncode, out, err)
+    watched = [sys.executable, "-c", WATCHED, str(journal), str(size), str(int(number)), *map(str, command)]
+    done = subprocess.run(watched, cwd=folder, env=clean_environment(), capture_output=True, text=True)
+    return Answer(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture(scope="module")

@@ -124,7 +124,7 @@ class HostileProxy:
             client.close()
             return
         try:
-            server = socket.create_connection((LOOPBACK, self._target_port), timeout=5)
+            server = socket.create_connection((LOOPBACK, self._target_port), timeout=30)
         except OSError:
             self.note("archive was down")
             _reset(client)
@@ -144,7 +144,7 @@ class HostileProxy:
     def _replay(self, said: list[bytes]) -> None:
         time.sleep(0.5)
         try:
-            with socket.create_connection((LOOPBACK, self._target_port), timeout=5) as again:
+            with socket.create_connection((LOOPBACK, self._target_port), timeout=30) as again:
                 for pdu in said:
                     again.sendall(pdu)
                     time.sleep(0.2)

@@ -40,6 +40,7 @@ from tests.experiments.node_world import (
     write_rules,
 )
 from tests.servers import free_port
+from tests.waiting import PATIENCE_S
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "experiments" / "node.md"
 PEERS = ("STORESCU", "ECHOSCU", "PUSHER")
@@ -295,7 +296,7 @@ def half_open(port: int, count: int) -> Iterator[int]:
     """Connections that never ask for an association; how many were made."""
     with ExitStack() as stack:
         for _ in range(count):
-            stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=10))
+            stack.enter_context(socket.create_connection((LOOPBACK, port), timeout=PATIENCE_S))
         yield count
 
 
@@ -327,7 +328,7 @@ def _oversized(port: int, length: int) -> str:
     if not association.is_established:
         return "no association"
     association.dul.socket.socket.sendall(struct.pack(">BBL", 4, 0, length))
-    until_s = time.monotonic() + 10
+    until_s = time.monotonic() + PATIENCE_S
     while association.is_established and time.monotonic() < until_s:
         time.sleep(0.01)
     return "aborted" if association.is_aborted else "went on"

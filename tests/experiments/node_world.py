@@ -46,7 +46,7 @@ class RunningNode:
     def page(self, name: str) -> tuple[int, str]:
         """Status and text of a page."""
         try:
-            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.health_port}/{name}", timeout=20) as answer:
+            with urllib.request.urlopen(f"http://{LOOPBACK}:{self.health_port}/{name}", timeout=PATIENCE_S) as answer:
                 return int(answer.status), str(answer.read().decode())
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode()

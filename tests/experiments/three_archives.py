@@ -28,6 +28,7 @@ from dicom_io.testbed.phantoms import write_phantoms
 from tests.experiments.mined import Mined, mine
 from tests.experiments.plant import plant
 from tests.servers import CALLING_AE, LOOPBACK, Server, dcmqrscp, free_port, orthanc
+from tests.waiting import PATIENCE_S
 
 LONG_SERIES = 100
 """Slices of the series of which the share of images left alone is asked."""
@@ -80,7 +81,7 @@ def embedded(folder: Path) -> Iterator[Server]:
         yield Server("embedded", address, move_port)
     finally:
         process.terminate()
-        process.wait(timeout=15)
+        process.wait(timeout=PATIENCE_S)
         process.stdout.close()
 
 

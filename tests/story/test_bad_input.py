@@ -200,7 +200,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     (folder / "files" / "notes.txt").write_text("no DICOM here")
     os.mkfifo(folder / "files" / "pipe.dcm")
     mined = Mined(folder / "dataset", folder / "work")
-    ended = mine("import", folder / "files", "--out", mined.out, "--work", mined.work, timeout_s=240)
+    ended = mine("import", folder / "files", "--out", mined.out, "--work", mined.work, timeout_s=1000)
     return Story(ended, mined, reports)
 
 
