@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from cli.archive_option import with_archive
 from cli.config import Configuration, Settings
 from cli.emission import Emitting, emission_options, emit_results
 from cli.exits import Exit
+from cli.finding import tell_if_unfinished
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
 from cli.results import at_least, results_of
@@ -21,6 +23,7 @@ from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
     from deeplesion_miner.detection import Detection
+    from deeplesion_miner.follow_up import FollowUp
     from deeplesion_miner.results import Result
 
 EXAMPLE = """
@@ -42,8 +45,8 @@ SETTINGS = ("run.work", "archive.method", "archive.calling_ae", "archive.move_po
               help="The dataset that PREDICTIONS were made on: they go home by the ledger in --work.")  # fmt: skip
 @click.option("--follow-up", "with_follow_up", is_flag=True,
               help="In reports of what was mined, say what each lesion measured in the patient's earlier study (same"
-              " tracking UID, else same label), and how the lesions of the first study, as targets, respond by"
-              " RECIST 1.1.")  # fmt: skip
+              " tracking UID, else same label), and how the measurable lesions of the first study, as targets, respond"
+              " by RECIST 1.1; lymph nodes, known by their codes, count by the short axis.")  # fmt: skip
 @click.option("--study", "studies", multiple=True, metavar="UID", help="Only this StudyInstanceUID; may be repeated.")
 @click.option("--least-score", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Of predictions, what scores less is left out.")  # fmt: skip
@@ -99,6 +102,7 @@ def _results(
         return _mined(settings, with_follow_up), 0
     from models.predictions_table import read_predictions
 
+    tell_if_unfinished(predictions)
     detections = at_least(read_predictions(predictions), least_score)
     refused = 0
     if dataset is not None:
@@ -139,7 +143,20 @@ def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
             ]
     if told_already:
         notice(f"left out {plural(told_already, 'result')}: reports of ours that the archive has tell the same")
-    return tuple(map(follow(timed).told, results)) if with_follow_up else tuple(results)
+    return _followed(results, follow(timed)) if with_follow_up else tuple(results)
+
+
+def _followed(results: Sequence[Result], found: FollowUp) -> tuple[Result, ...]:
+    """The results with what is known of earlier studies; tells what does not count in a response."""
+    from deeplesion_miner.follow_up import advice
+
+    reasons = Counter(one.reason for one in found.no_targets)
+    for reason, count in sorted(reasons.items()):
+        notice(f"{plural(count, 'lesion')} without a part in the response ({reason}): {advice(reason)}")
+    unknown = max((one.targets - one.nodes for one in found.responses.values()), default=0)
+    if unknown:
+        notice("targets that no code of finding or site calls a lymph node count by the long axis: the report says so")
+    return tuple(map(found.told, results))
 
 
 def _day(study_date: str) -> datetime:
