@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,10 +44,20 @@ class Screen:
         return float(np.hypot(*self.steps[0]))
 
 
-def overlap(coloured: Sequence[tuple[float, float]], screen: Screen, mask: NDArray[Any]) -> float:
-    """Dice coefficient of coloured window pixels and the window pixels whose image pixel is in the mask."""
+@dataclass(frozen=True)
+class Overlap:
+    """Coloured window pixels beside the window pixels whose image pixel is in the mask."""
+
+    dice: float
+    within_a_pixel: bool
+    """Whether neither has a pixel that is farther than one pixel of the screen from the other: of a small lesion the
+    edge alone is much of the Dice coefficient."""
+
+
+def overlap(coloured: Sequence[tuple[float, float]], screen: Screen, mask: NDArray[Any]) -> Overlap:
+    """How well a mask is coloured."""
     if not coloured:
-        return 0.0
+        return Overlap(0.0, False)
     drawn = {(round(x), round(y)) for x, y in coloured}
     rows, columns = np.nonzero(mask)
     corners = np.array([[columns.min() - 1, rows.min() - 1], [columns.max() + 1, rows.max() + 1]]) @ screen.steps
@@ -59,10 +69,16 @@ def overlap(coloured: Sequence[tuple[float, float]], screen: Screen, mask: NDArr
     inside = (at >= 0).all(axis=1) & (at[:, 0] < mask.shape[1]) & (at[:, 1] < mask.shape[0])
     inside[inside] = mask[at[inside, 1], at[inside, 0]]
     expected = {(round(a), round(b)) for a, b in window[inside]}
-    return 2 * len(drawn & expected) / (len(drawn) + len(expected))
+    dice = 2 * len(drawn & expected) / (len(drawn) + len(expected))
+    return Overlap(dice, _are_near(drawn - expected, expected) and _are_near(expected - drawn, drawn))
 
 
-def masks_overlap(viewer: Viewer, case: Case, image: ImageRef) -> float:
+def _are_near(some: Set[tuple[int, int]], others: Set[tuple[int, int]]) -> bool:
+    steps = [(right, down) for right in (-1, 0, 1) for down in (-1, 0, 1)]
+    return all(any((x + right, y + down) in others for right, down in steps) for x, y in some)
+
+
+def masks_overlap(viewer: Viewer, case: Case, image: ImageRef) -> Overlap:
     """The same for all masks of a result on the slice that is shown."""
     plane = case.plane(image.sop_instance_uid)
     return overlap(viewer.coloured(), Screen.of(viewer, plane), masks_on(case, image))

@@ -88,7 +88,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
             mined=reading.bookmarks,
             ours=next(one.sop_instance_uid for one in objects if one.kind == "dicom-sr"),
             segments=tuple(one["label"] for one in viewer.segments()),
-            overlap=overlay.masks_overlap(viewer, case, key_image),
+            overlap=overlay.masks_overlap(viewer, case, key_image).dice,
             complaints=tuple(viewer.complaints),
         )
 
