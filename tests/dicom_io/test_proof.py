@@ -33,7 +33,7 @@ from dicom_io.web_inquiry import QidoInquiry, WadoFetch
 
 EXPLICIT = str(uid.ExplicitVRLittleEndian)
 IMPLICIT, DEFLATED = str(uid.ImplicitVRLittleEndian), str(uid.DeflatedExplicitVRLittleEndian)
-SHORT = Limits(idle_s=1.0)
+SHORT = Limits(idle_s=2.0)
 
 
 def encoded(dataset: Dataset, transfer_syntax: str = EXPLICIT) -> bytes:
