@@ -24,6 +24,9 @@ _BROKEN_WORLD = {
 }
 """Primary result codes of SQLite that a person can do something about, and what; the others are errors of ours."""
 
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+"""Nothing is doubled by queueing anew: the same result is the same object, of which an archive has one."""
+
 
 class OutboxNotWorking(MinerError):
     """The disk or another program kept the outbox from its work, or it is closed; what was recorded stays."""
@@ -45,6 +48,8 @@ class OutboxFile(DatabaseFile):
         """What disks and other programs do to SQLite."""
         # The low byte is the primary result code, whatever the extended one says.
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _DAMAGED:
+            return f"{self.path}: {error}: put a copy back, or name another --outbox and queue the results anew"
         advice = _BROKEN_WORLD.get(code) if isinstance(error, sqlite3.OperationalError) else None
         if advice is None:
             return None

@@ -88,7 +88,7 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 
 def read_object(encoded: bytes, name: str) -> EmittedObject | Unreadable:
     """The object of a PS3.10 file; its kind is its Modality, `name` is what an Unreadable calls it."""
-    dataset = part10.read(encoded, pixels=False, source=name)
+    dataset = part10.read(encoded, source=name)  # with pixels: archives store an object that was cut there
     if isinstance(dataset, Unreadable):
         return dataset
     with quiet():

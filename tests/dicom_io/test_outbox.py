@@ -446,3 +446,15 @@ def test_what_a_request_was_not_taken_for_is_due_at_once(outbox: Outbox) -> None
     transaction, _ = requested(outbox)
     outbox.expect_no_report(transaction, 11.0)
     assert len(to_be_confirmed(outbox, 11.0)) == 2
+
+
+def test_a_damaged_outbox_is_told_in_words(tmp_path: Path) -> None:
+    folder = tmp_path / "outbox"
+    with Outbox.open(folder) as outbox:
+        outbox.put([an_object(number) for number in range(300)], PACS)
+    path = folder / "outbox.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: 8 * 4096] + b"\xa5" * (len(whole) - 8 * 4096))
+    with pytest.raises((OutboxNotWorking, ConfigError), match=r"outbox\.sqlite"), Outbox.open(folder) as outbox:
+        outbox.parcels()
+        outbox.counts()

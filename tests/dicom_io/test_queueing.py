@@ -7,9 +7,11 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from little_objects import sr
+from little_objects import ct, sr
 from pydicom import dcmwrite
 from pydicom.dataset import Dataset
+from pydicom.encaps import encapsulate
+from pydicom.uid import JPEG2000Lossless
 
 from deeplesion_miner.types import Unreadable
 from dicom_io.attributes import quiet
@@ -63,3 +65,18 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_queued(outbox: Ou
     bad, good = queue_files(outbox, [folder], PACS, 0.0)
     assert isinstance(bad, Unreadable) and bad.why == "not_opened" and "a.dcm" in bad.source
     assert isinstance(good, Queued)
+
+
+@pytest.mark.parametrize("lost_bytes", [2, 300])
+@pytest.mark.parametrize("encapsulated", [False, True])
+def test_a_file_that_was_cut_in_its_pixels_is_told_and_not_sent(encapsulated: bool, lost_bytes: int) -> None:
+    image = ct(1, 1)
+    if encapsulated:
+        image.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        image.PixelData = encapsulate([bytes(400)])
+        image["PixelData"].VR, image["PixelData"].is_undefined_length = "OB", True
+    whole = encoded(image)
+    assert not isinstance(read_object(whole, "whole"), Unreadable)
+    found = read_object(whole[:-lost_bytes], "cut")
+    assert isinstance(found, Unreadable)
+    assert found.why == "truncated"
