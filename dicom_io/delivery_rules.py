@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -96,6 +95,9 @@ AWAITED = "study_awaited"
 """The reason of an object that waits until the archive has its study."""
 WARNED = "stored_with_warning"
 """The reason that stays with an object that is delivered."""
+_MOST_QUESTIONS = 100_000
+"""About one study, however short the pauses are set."""
+_LONGEST_S = 1e9
 _PASSING = frozenset({Event.AGAIN, Event.UNCOMMITTED, Event.UNLISTED})
 
 Commitment = Literal["auto", "required", "never"]
@@ -127,8 +129,8 @@ class Policy:
             if getattr(self, name) < 1:
                 raise ConfigError(f"[send] {name} = {getattr(self, name)}: at least 1 is needed")
         pauses_s = (self.first_pause_s, self.longest_pause_s, self.refusal_pause_s, self.study_patience_s)
-        if not all(0 <= one < math.inf for one in pauses_s):
-            raise ConfigError("[send] pauses are seconds and patience is hours, not less than 0")
+        if not all(0 <= one <= _LONGEST_S for one in pauses_s):
+            raise ConfigError("[send] pauses are seconds and patience is hours, from 0 to 30 years")
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,7 @@ def _without_study(standing: Standing, happening: Happening, policy: Policy, now
             awaited_since_s=None,
         )
     pause_s = min(max(now_s - since_s, policy.first_pause_s), policy.longest_pause_s)
+    pause_s = max(pause_s, policy.study_patience_s / _MOST_QUESTIONS)
     due_s = min(now_s + pause_s, end_s)
     return replace(standing, state=state, reason=AWAITED, detail=happening.detail, due_s=due_s, awaited_since_s=since_s)
 

@@ -41,7 +41,7 @@ class ReportListener:
             self._server = entity.start_server(
                 (host, port), block=False, evt_handlers=handlers, ssl_context=tls_context
             )
-        except (OSError, UnicodeError) as error:
+        except (OSError, UnicodeError, OverflowError) as error:
             why = getattr(error, "strerror", None) or error
             text = f"the receiver of commitment reports {ae_title} on {host}:{port}: {why}"
             raise ConfigError(text) from error

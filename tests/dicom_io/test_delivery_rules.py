@@ -225,6 +225,11 @@ def test_without_patience_an_unknown_study_is_a_dead_letter_at_once() -> None:
     assert (standing.state, standing.reason) == (State.DEAD, "study_unknown")
 
 
+def test_without_pauses_the_archive_is_not_asked_without_a_pause() -> None:
+    hasty = replace(PATIENT, first_pause_s=0.0, longest_pause_s=0.0)
+    assert after(Standing(), UNKNOWN, hasty, 7.0, "").due_s > 7.0
+
+
 def test_when_the_study_has_come_the_waiting_is_forgotten() -> None:
     standing = after(after(Standing(), UNKNOWN, PATIENT, 0.0, ""), Happening(Event.STORED), PATIENT, 2.0, "")
     assert (standing.state, standing.reason, standing.awaited_since_s) == (State.SENT, "", None)
@@ -266,6 +271,7 @@ def test_states_are_open_delivered_or_dead() -> None:
         {"study_patience_s": -1.0},
         {"study_patience_s": float("nan")},
         {"longest_pause_s": float("inf")},
+        {"study_patience_s": 1e12},
     ],
 )
 def test_a_policy_that_cannot_work_is_refused(values: dict[str, float]) -> None:
