@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import socket
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from queue import Queue
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -162,22 +166,28 @@ def find_request(wanted: Dataset) -> bytes:
     return pdus
 
 
-def test_answers_wait_for_a_peer_that_does_not_read_and_end_with_it(tmp_path: Path) -> None:
-    with running(tmp_path) as node:
-        plant(node, [result(1, 1, number) for number in range(20 * PAGE)])
-        connection = socket.socket()
+@contextmanager
+def unread_query(node: UnderTest) -> Iterator[Queue[Any]]:
+    """A peer that asks for very much and reads nothing; gives what waits to be sent to it."""
+    plant(node, [result(1, 1, number) for number in range(20 * PAGE)])
+    with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((LOOPBACK, node.port))
         connection.sendall(association_request(abstract_syntax=FIND))
         assert read_pdu(connection)[0] == 2
         (association,) = node.node._associations
         association.dul.socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
-        queue, longest = association.dul.to_provider_queue, 0
         connection.sendall(find_request(identifier("IMAGE")))
-        until(lambda: queue.qsize() >= BATCH)
-        for _ in range(200):
-            longest = max(longest, queue.qsize())
-            association.join(0.002)
+        yield association.dul.to_provider_queue
+
+
+def test_answers_wait_for_a_peer_that_does_not_read_and_end_with_it(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        longest = 0
+        with unread_query(node) as queue:
+            until(lambda: queue.qsize() >= BATCH)
+            for _ in range(200):
+                longest = max(longest, queue.qsize())
+                threading.Event().wait(0.002)
         assert longest <= 2 * BATCH  # a response is a command and a data set
-        connection.close()
         until(lambda: node.node._admission.inside() == 0)

@@ -17,11 +17,8 @@ from node_under_test import (
     PEER,
     TITLE,
     associate,
-    association_request,
     nothing_found,
     patient_limits,
-    raw,
-    read_pdu,
     running,
     send_all,
 )
@@ -29,11 +26,13 @@ from pynetdicom import AE, evt
 from servers import free_port
 from test_node_flow import ask_for_commitment, one_lesion
 from test_node_pruning import RULES
+from test_node_queries import unread_query
 
 from dicom_io import commitment, negotiation
 from dicom_io.emit import Emission
 from dicom_io.node import JobRequest, Node, NodeRules, NodeSettings
 from dicom_io.node.journal import Journal, JournalError
+from dicom_io.node.outgoing import BATCH
 from dicom_io.node.records import CommitmentRequest
 from dicom_io.node.rules import PeerRule
 from dicom_io.outbox import Outbox
@@ -98,15 +97,13 @@ def test_a_stop_does_not_wait_for_a_peer_that_does_not_take_its_report_which_is_
     journal.close()
 
 
-def test_a_peer_that_keeps_its_connection_after_an_abort_does_not_keep_the_node(tmp_path: Path) -> None:
+def test_a_peer_that_reads_none_of_its_answers_does_not_keep_the_node(tmp_path: Path) -> None:
     before = set(threading.enumerate())
-    with running(tmp_path, limits=patient_limits(stop_s=0.1, idle_s=10 * PATIENCE_S)) as node:
-        with raw(node.port) as connection:
-            connection.sendall(association_request())
-            assert read_pdu(connection)[0] == 2
-            assert node.node.stop() is False
-            assert read_pdu(connection)[0] == 7  # it was told
-            until(lambda: set(threading.enumerate()) <= before)
+    limits = patient_limits(stop_s=0.1, idle_s=10 * PATIENCE_S)
+    with running(tmp_path, limits=limits) as node, unread_query(node) as queue:
+        until(lambda: queue.qsize() >= BATCH)
+        assert node.node.stop() is False
+        until(lambda: set(threading.enumerate()) <= before)
 
 
 def test_who_stops_a_node_that_is_stopping_waits_until_it_has_stopped(tmp_path: Path) -> None:
