@@ -214,7 +214,7 @@ class NodeAssociation(Association):  # type: ignore[misc]
         self._aborted(reason)
 
     def cut_off(self) -> None:
-        """Ends it now: an aborted peer that does not close the connection would hold it for `idle_s`."""
+        """Ends it now: an aborted peer that reads nothing would hold it for `idle_s`."""
         self._kill = self.dul._kill_thread = True
         connection = self.dul.socket and self.dul.socket.socket
         if connection:
@@ -227,6 +227,9 @@ class NodeAssociation(Association):  # type: ignore[misc]
             super().run_reactor()
         finally:
             self.dimse.close()
+            connection = self.dul.socket and self.dul.socket.socket
+            if connection:  # where its second thread could not be started, nobody else closes it
+                connection.close()
             self._ended(self)
 
 

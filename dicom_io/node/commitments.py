@@ -147,6 +147,8 @@ class Commitments:
                         return
                     self.report(request)
             except JournalError as error:
+                if self._stopping.is_set():
+                    return  # it is closed
                 self._log.error("journal", error)
                 self._stopping.wait(_TROUBLE_S)
 

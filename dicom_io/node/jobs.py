@@ -116,6 +116,8 @@ class Jobs:
                 else:
                     self.run_one(job)
             except JournalError as error:
+                if self._stopping.is_set():
+                    return  # it is closed, and the job runs again after a restart
                 self._log.error("journal", error)
                 self._give_back(job)
 

@@ -83,6 +83,8 @@ class Studies:
             try:
                 self._look_once()
             except (JournalError, OSError) as error:
+                if self._stopping.is_set():
+                    return  # it is closed
                 self._log.error("journal", error)
                 self._stopping.wait(_TROUBLE_S)
 

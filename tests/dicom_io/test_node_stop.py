@@ -17,12 +17,16 @@ from node_under_test import (
     PEER,
     TITLE,
     associate,
+    association_request,
     nothing_found,
     patient_limits,
+    raw,
+    read_pdu,
     running,
     send_all,
 )
 from pynetdicom import AE, evt
+from pynetdicom.dul import DULServiceProvider
 from servers import free_port
 from test_node_flow import ask_for_commitment, one_lesion
 from test_node_pruning import RULES
@@ -139,6 +143,8 @@ def test_a_job_that_ends_after_the_stop_disturbs_nobody_and_runs_again(tmp_path:
     for thread in node.node._jobs._threads:
         thread.join(PATIENCE_S)
         assert not thread.is_alive()
+    assert node.events("stopped")
+    assert node.events("journal") == node.events("job_failed") == []  # nothing that a person had to look at
     with running(tmp_path, RULES, one_lesion, limits=patient_limits()) as node:
         until(lambda: node.node.journal.jobs_by_state() == {"done": 1})
         assert len(node.outbox.parcels()) == len(node.node.journal.results()) == 1
@@ -204,6 +210,23 @@ def test_a_node_that_cannot_be_made_holds_no_journal(tmp_path: Path) -> None:
 
 
 # --- between a request and its record ----------------------------------------------------------------------
+
+
+def test_a_peer_for_whom_no_thread_can_be_started_is_hung_up_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_thread(provider: DULServiceProvider) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with running(tmp_path) as node:
+        monkeypatch.setattr(threading, "excepthook", node.node.thread_failed)
+        monkeypatch.setattr(DULServiceProvider, "start", no_thread)
+        with raw(node.port) as connection:
+            connection.settimeout(PATIENCE_S)
+            connection.sendall(association_request())
+            assert read_pdu(connection) == b""
+        until(lambda: node.node._admission.inside() == 0)
+        assert [one["kind"] for one in node.events("thread_failed")] == ["RuntimeError"]
 
 
 class Hasty(Journal):
