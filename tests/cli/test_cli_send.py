@@ -17,6 +17,7 @@ from servers import free_port, orthanc
 
 from dicom_io.testbed.embedded import EmbeddedArchive
 from tests.experiments.stamped import Stamps
+from tests.waiting import PATIENCE_S
 
 STUDIES = 2
 TLS = ("send", "empty", "--to", "PACS@here:104", "--set", "send.tls=true")
@@ -48,8 +49,13 @@ def results(stamps: Stamps, tmp_path: Path) -> Path:
     return folder
 
 
-def quick(address: str, *, patience_h: float = 0.0) -> tuple[str, ...]:
-    settings = {"patience_s": 0.5, "first_pause_s": 0.05, "refusal_pause_s": 0.05, "study_patience_h": patience_h}
+def quick(address: str, *, patience_h: float = 0.0, patience_s: float = PATIENCE_S) -> tuple[str, ...]:
+    settings = {
+        "patience_s": patience_s,
+        "first_pause_s": 0.05,
+        "refusal_pause_s": 0.05,
+        "study_patience_h": patience_h,
+    }
     return ("--to", address, *(word for name, value in settings.items() for word in ("--set", f"send.{name}={value}")))
 
 
@@ -104,7 +110,7 @@ def test_dead_letters_are_tried_again_when_the_archive_has_what_they_need(
 ) -> None:
     folder = tmp_path / "pacs"
     folder.mkdir()
-    with EmbeddedArchive(folder) as empty:
+    with EmbeddedArchive(folder, port=free_port()) as empty:
         assert mine("send", results, *quick(empty.address)).code == 3
         assert "4 dead" in mine("send", "--status").out
         port = empty.port
@@ -121,7 +127,7 @@ def test_what_is_faster_than_its_study_waits_and_the_status_says_why_and_until_w
     folder = tmp_path / "pacs"
     folder.mkdir()
     before_s = time.time()
-    with EmbeddedArchive(folder) as empty:
+    with EmbeddedArchive(folder, port=free_port()) as empty:
         port, address = empty.port, empty.address
         assert mine("send", results, *quick(empty.address, patience_h=24.0), "--set", "send.patience_s=600").code == 3
     shown = mine("send", "--status", "--json")
@@ -141,6 +147,21 @@ def test_what_is_faster_than_its_study_waits_and_the_status_says_why_and_until_w
     assert (answer.code, answer.out) == (0, f"{address}: 4 verified\n")
 
 
+def test_what_others_write_does_not_steer_the_terminal_nor_add_columns(
+    mine: Mine, pacs: EmbeddedArchive, results: Path, stamps: Stamps
+) -> None:
+    one = stamps.result(0, 92)
+    own, odd = one.patient_id.encode(), b"\x1b[31m\t\n!"
+    assert len(own) == len(odd)
+    (results / "odd.dcm").write_bytes(one.encoded.replace(own, odd))
+    mine("send", results, *quick(pacs.address))
+    shown = mine("send", "--status")
+    assert "\x1b" not in shown.out + shown.err
+    header, row = (line.split("\t") for line in shown.out.splitlines()[1:])
+    assert len(header) == len(row)
+    assert dict(zip(header, row, strict=True))["reason"] == "patient_mismatch"
+
+
 def test_copies_of_what_has_arrived_can_be_deleted_and_what_was_sent_stays_known(
     mine: Mine, pacs: EmbeddedArchive, results: Path, tmp_path: Path
 ) -> None:
@@ -153,7 +174,7 @@ def test_copies_of_what_has_arrived_can_be_deleted_and_what_was_sent_stays_known
 
 def test_an_archive_that_is_away_keeps_everything_queued(mine: Mine, pacs: EmbeddedArchive, results: Path) -> None:
     pacs.__exit__(None, None, None)
-    answer = mine("send", results, *quick(pacs.address))
+    answer = mine("send", results, *quick(pacs.address, patience_s=0.5))
     assert answer.code == 5
     assert f"{pacs.address}: 4 queued" in answer.out
     assert "nobody listens there" in answer.err.splitlines()[-1]
@@ -203,10 +224,10 @@ def test_without_a_port_for_reports_what_was_sent_is_proven_in_the_same_run(
         (images / f"{study}.dcm").write_bytes(stamps.study_image(study))
     with orthanc(folder) as archive:
         archive.send(images)
-        patient = mine("send", results, *quick(archive.address), "--set", "send.patience_s=3")
+        patient = mine("send", results, *quick(archive.address))
         assert (patient.code, patient.out) == (0, f"{archive.address}: 4 verified\n"), patient.err
         port = ("--report-port", str(free_port()), "--work", "elsewhere")
-        answer = mine("send", results, *quick(archive.address), *port)
+        answer = mine("send", results, *quick(archive.address, patience_s=5.0), *port)
     assert (answer.code, answer.out) == (3, f"{archive.address}: 4 sent\n"), "a report may yet come to the port"
     assert "sent: the archive took them and has not confirmed them yet" in answer.err
 
