@@ -9,16 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deeplesion_miner.errors import ConfigError
 from models.body_part import options
 from models.body_part.frames import Frames
 from models.body_part.network import BodyPartNetwork
 from models.body_part.placement import Placement, place
 from models.body_part.task import build_network, scores
+from models.precision import dtype_of
 from models.recipe import Recipe
 from models.volume import Volume
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class BodyPartRegressor:
@@ -28,10 +26,8 @@ class BodyPartRegressor:
         self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
     ) -> None:
         """Keeps a copy of the model. ConfigError for a precision that there is not."""
-        if precision not in PRECISIONS:
-            raise ConfigError(f"recipe {recipe.name}: precision {precision!r}: there are {', '.join(PRECISIONS)}")
         self.model_id = model_id
-        self._device, self._precision = torch.device(device), PRECISIONS[precision]
+        self._device, self._precision = torch.device(device), dtype_of(precision)
         self._model = copy.deepcopy(model).eval().to(self._device)
 
     def place(self, volume: Volume) -> Placement:

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from deeplesion_miner.detection import PixelMask
 from deeplesion_miner.mask_recist import recist_of_mask
 from deeplesion_miner.types import Segment
-from models.delineation.ellipse import Floats, Mask, axes_mm, completed, cross_of, ellipse_mask, ellipsoid_mask
+from models.delineation.ellipse import (
+    LEAST_AGREEMENT,
+    Floats,
+    Mask,
+    axes_mm,
+    completed,
+    cross_of,
+    ellipse_mask,
+    ellipsoid_mask,
+)
 from models.delineation.grabcut import Grid, grid_around, on_image
 from models.delineation.prior import calibrated
 from models.delineation.walk import DEFAULT_WALK, WalkSettings, lesion_of, walk, walk_grid
@@ -48,10 +57,6 @@ class Delineation:
     ran away."""
     agreement: float
     """Dice of the key slice's mask with the quarter ellipses through the ends, 0 to 1."""
-
-
-LEAST_AGREEMENT = 0.6
-"""A mask whose Dice with the quarter ellipses is below this has run away, and the ellipse is taken instead."""
 
 
 def delineate(

@@ -9,12 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from deeplesion_miner.errors import ConfigError
 from models.delineation.grabcut import Grid
 from models.delineation.unet import on_grid, picture
+from models.precision import dtype_of
 from models.recipe import Recipe
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class UNetDelineator:
@@ -24,10 +22,8 @@ class UNetDelineator:
         self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
     ) -> None:
         """Keeps a copy of the model. ConfigError for a precision that there is not."""
-        if precision not in PRECISIONS:
-            raise ConfigError(f"recipe {recipe.name}: precision {precision!r}: there are {', '.join(PRECISIONS)}")
         self.model_id = model_id
-        self._device, self._dtype = torch.device(device), PRECISIONS[precision]
+        self._device, self._dtype = torch.device(device), dtype_of(precision)
         self._model = copy.deepcopy(model).eval().to(self._device, self._dtype)
 
     def probability(self, hu: NDArray[np.generic], grid: Grid) -> NDArray[np.float32]:

@@ -20,6 +20,9 @@ Mask = NDArray[np.bool_]
 SHORT_OVER_LONG = 0.75
 """Taken for a length without a short axis: the median of DeepLesion's validation and test marks."""
 
+LEAST_AGREEMENT = 0.6
+"""A mask whose Dice with the quarter ellipses is below this has run away, and the ellipse is taken instead."""
+
 SMALLEST_HALF_PX = 0.25
 """Halves of an axis below this are taken as this: an end on the crossing would have no quarter."""
 

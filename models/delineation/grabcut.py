@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from models.delineation.ellipse import Cross, Floats, Mask
+from models.delineation.ellipse import LEAST_AGREEMENT, Cross, Floats, Mask
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,7 @@ class GrabCutSettings:
     bilateral_mm: float = 1.5
     """Distance over which it mixes them."""
     iterations: int = 2
-    least_agreement: float = 0.6
-    """A cut whose Dice with the quarter ellipses is below this has run away, and the ellipse is taken instead."""
+    least_agreement: float = LEAST_AGREEMENT
 
 
 DEFAULT = GrabCutSettings()

@@ -16,12 +16,12 @@ from models.detectors.decoding import Decoded, decode
 from models.detectors.found_masks import axes_of, crop_of
 from models.detectors.lesionnet import MASK_CELL_PX, Maps
 from models.detectors.port import Found
+from models.precision import dtype_of
 from models.reading.grid import Grid
 from models.reading.stack import of_volume, whole_slices
 from models.recipe import Recipe
 from models.volume import Volume
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 MEASURED_FROM_MASK = 0.1
 """From this score on RECIST axes are those of the mask; below, where hardly anybody looks, those of the net."""
 
@@ -44,12 +44,10 @@ class LesionnetDetector:
         self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
     ) -> None:
         """Keeps a copy of the model. ConfigError for a precision that there is not."""
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
         self.model_id = model_id
         self._data = recipe.data
         self._key = inputs.key_index(recipe.data.slice_offsets_mm)
-        self._device, self._dtype = torch.device(device), PRECISIONS[precision]
+        self._device, self._dtype = torch.device(device), dtype_of(precision)
         # converted outside inference mode, or its parameters could never be trained or exported again
         self._model = lesionnet.fused(model).to(self._device, self._dtype)
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

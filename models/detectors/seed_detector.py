@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from deeplesion_miner.errors import ConfigError
 from models.detectors import seed_options
-from models.detectors.lesionnet_detector import PRECISIONS
 from models.detectors.port import Found
 from models.detectors.seed_network import Judged, found_boxes, with_margin
 from models.detectors.seed_options import SeedOptions
+from models.precision import dtype_of
 from models.reading.grid import Grid
 from models.reading.stack import of_volume, whole_slices
 from models.recipe import Recipe
@@ -28,12 +27,10 @@ class SeedDetector:
         self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
     ) -> None:
         """Keeps a copy of the model. ConfigError for a precision that there is not."""
-        if precision not in PRECISIONS:
-            raise ConfigError(f"precision {precision!r}: there are {', '.join(PRECISIONS)}")
         self.model_id = model_id
         self._data = recipe.data
         self._options = seed_options.read(recipe.model)
-        self._model = copy.deepcopy(model).eval().to(torch.device(device), PRECISIONS[precision])
+        self._model = copy.deepcopy(model).eval().to(torch.device(device), dtype_of(precision))
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:

@@ -11,14 +11,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from deeplesion_miner.errors import ConfigError
+from models.precision import dtype_of
 from models.recipe import Recipe
 from models.training import checkpoints, environment
 from models.training.distributed import World
 from models.training.optimisation import AveragedModel, optimizer
 from models.training.progress import Progress
 from models.training.task import Batch, Task
-
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Losses(nn.Module):
@@ -69,7 +68,7 @@ class State:
     def autocast(self) -> torch.autocast:
         """The recipe's precision for a forward pass."""
         name = self.recipe.training.precision
-        return torch.autocast(self.world.device.type, dtype=PRECISIONS[name], enabled=name != "fp32")
+        return torch.autocast(self.world.device.type, dtype=dtype_of(name), enabled=name != "fp32")
 
     def weights(self) -> dict[str, Tensor]:
         """The averaged weights and buffers, copied to the CPU."""
