@@ -203,8 +203,10 @@ def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
 
 def _row(one: Parcel, policy: Policy) -> tuple[Any, ...]:
     from dicom_io.delivery_rules import awaited_until_s
+    from dicom_io.store_status import one_line
 
     stands, until_s = one.standing, awaited_until_s(one.standing, policy)
     until = "" if until_s is None else datetime.fromtimestamp(until_s).astimezone().isoformat(timespec="seconds")
     return (one.destination, str(stands.state), stands.reason, stands.attempts + stands.refusals, one.kind,
-            one.patient_id, one.study_instance_uid, one.sop_instance_uid, stands.detail, until)  # fmt: skip
+            one_line(one.patient_id), one.study_instance_uid, one.sop_instance_uid, one_line(stands.detail),
+            until)  # fmt: skip

@@ -25,6 +25,7 @@ from dicom_io import association as associations
 from dicom_io import attributes
 from dicom_io.negotiation import UNCOMPRESSED
 from dicom_io.store import normal_uid
+from dicom_io.store_status import one_line
 
 REQUEST_COMMITMENT = 1
 """Action type (PS3.4 table J.3-1)."""
@@ -112,7 +113,7 @@ def request(
     if response is None:
         return False
     if response.Status != SUCCESS:
-        comment = str(getattr(response, "ErrorComment", None) or "").strip()
+        comment = one_line(getattr(response, "ErrorComment", None))
         text = f"storage commitment refused{': ' + comment if comment else ''}"
         temporary = response.Status in (PROCESSING_FAILURE, 0x0213)
         raise ArchiveError(text, peer=peer, operation="N-ACTION", status=response.Status, temporary=temporary)

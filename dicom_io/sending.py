@@ -25,7 +25,7 @@ from dicom_io.address import Address
 from dicom_io.association import Limits
 from dicom_io.commitment import CommitmentReport
 from dicom_io.object_file import ObjectFile
-from dicom_io.store_status import StoreAnswer, Verdict, judge
+from dicom_io.store_status import StoreAnswer, Verdict, judge, one_line
 
 MAXIMUM_CONTEXTS = 126
 """Presentation context IDs are odd numbers from 1 to 255 (PS3.8 9.3.2.2); two are for other services."""
@@ -208,7 +208,7 @@ def _class_name(sop_class_uid: str) -> str:
 
 def _answer(item: ObjectFile, syntax: str, response: Any) -> StoreAnswer:
     verdict, text = judge(response.Status)
-    comment = str(getattr(response, "ErrorComment", None) or "").strip()
+    comment = one_line(getattr(response, "ErrorComment", None))
     if comment:
         text = f"{text}: {comment}"
     if syntax != item.transfer_syntax_uid:

@@ -46,6 +46,11 @@ class StoreAnswer:
         return self.verdict is Verdict.TEMPORARY
 
 
+def one_line(said: object) -> str:
+    """What somebody else wrote, for people: without what would steer a terminal or begin a new line."""
+    return "".join(one if one.isprintable() else " " for one in str(said or "")).strip()
+
+
 def judge(status: int) -> tuple[Verdict, str]:
     """Verdict and text of a status of C-STORE or a reason of STOW-RS."""
     for row in schemas.load("store_status")["status"]:

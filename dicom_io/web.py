@@ -15,6 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
 from dicom_io.address import is_host
+from dicom_io.store_status import one_line
 
 _LONGEST_ANSWER_BYTES = 1 << 30
 _TEMPORARY = frozenset({408, 425, 429, 502, 503, 504})
@@ -174,7 +175,7 @@ class WebSession:
             raise http.client.IncompleteRead(content, left_bytes)
         if response.will_close or left_bytes:
             self.close()
-        return Reply(response.status, response.reason, response.headers.get("Content-Type", ""), content)
+        return Reply(response.status, one_line(response.reason), response.headers.get("Content-Type", ""), content)
 
     def _connect(self) -> http.client.HTTPConnection:
         if self._secure:
