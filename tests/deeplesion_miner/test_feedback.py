@@ -183,7 +183,8 @@ def test_a_lesion_drawn_again_on_another_slice_under_its_label_is_moved() -> Non
     assert (row.verdict, row.geometry_change, row.label_change) == ("moved", "moved_resized", "")
     assert row.shift_mm == pytest.approx(math.hypot(0.8 * 6, 0.8 * 4, 5.0))
     assert row.slice_shift_mm == pytest.approx(-5.0), "towards the head"
-    assert (row.long_axis_change_mm, row.short_axis_change_mm) == (pytest.approx(0.8 * 6), pytest.approx(0.0))
+    assert row.long_axis_change_mm == pytest.approx(0.8 * 6)
+    assert row.short_axis_change_mm == pytest.approx(0.0)
     assert (row.image_sop_instance_uid, row.frame_number) == ("1.2.3", 1)
     assert (row.corrected_image_sop_instance_uid, row.corrected_frame_number) == ("1.2.4", 1)
     assert row.corrected_long_axis_px == (43.0, 54.0, 69.0, 54.0)
@@ -219,7 +220,8 @@ def test_a_cross_on_another_slice_that_nothing_ties_to_ours_is_another_lesion(af
 def test_of_equal_labels_on_another_slice_the_nearest_is_the_same() -> None:
     near, far = mark(shifted(CROSS, (4.0, 0.0)), ref=ANOTHER_IMAGE), mark(shifted(CROSS, (9.0, 0.0)), ref=ANOTHER_IMAGE)
     row, added = told(ours(mark()), saved(far, near)).rows
-    assert (row.shift_mm, added.verdict) == (pytest.approx(math.hypot(3.2, 5.0)), "added")
+    assert row.shift_mm == pytest.approx(math.hypot(3.2, 5.0))
+    assert added.verdict == "added"
 
 
 def test_a_name_on_another_slice_says_more_than_a_place_without_one() -> None:
@@ -347,13 +349,15 @@ def test_ends_in_the_patient_lie_where_they_lie_whatever_image_is_named(ref: Ima
     assert (row.verdict, row.corrected_image_sop_instance_uid) == ("kept", "1.2.3")
     row = only(ours(mark()), saved(moved_in_patient((0.0, 0.0, 5.0), ref=ref)))
     assert (row.verdict, row.corrected_image_sop_instance_uid) == ("moved", "1.2.4")
-    assert (row.shift_mm, row.slice_shift_mm) == (pytest.approx(5.0), pytest.approx(-5.0))
+    assert row.shift_mm == pytest.approx(5.0)
+    assert row.slice_shift_mm == pytest.approx(-5.0)
 
 
 def test_ends_in_the_patient_on_a_slice_that_nobody_else_measured_on_are_moved_without_an_image() -> None:
     row = only(ours(mark()), saved(moved_in_patient((0.0, 1.0, -5.0))))
     assert (row.verdict, row.geometry_change, row.corrected_image_sop_instance_uid) == ("moved", "moved", "")
-    assert (row.shift_mm, row.slice_shift_mm) == (pytest.approx(math.sqrt(26)), pytest.approx(5.0))
+    assert row.shift_mm == pytest.approx(math.sqrt(26))
+    assert row.slice_shift_mm == pytest.approx(5.0)
     assert row.corrected_long_axis_px is None
 
 

@@ -221,8 +221,10 @@ def test_what_no_code_calls_a_node_counts_by_its_long_axis_and_the_report_says_s
     ],
 )
 def test_nodes_are_known_by_codes_of_site_or_finding(code: Code) -> None:
-    for said in ({"site": code}, {"finding": code}):
-        before, now = (mark(uid, "1", 40.0, tracking_uid="7", short_axis_mm=16.0, **said) for uid in ("1", "2"))
+    for site, finding in ((code, None), (None, code)):
+        before, now = (
+            mark(uid, "1", 40.0, tracking_uid="7", short_axis_mm=16.0, site=site, finding=finding) for uid in ("1", "2")
+        )
         assert followed(study("1", "20240101", before), study("2", "20240301", now)).responses["2", ""].nodes == 1
 
 

@@ -47,7 +47,7 @@ def mined(tmp_path_factory: pytest.TempPathFactory) -> Mined:
     folder = tmp_path_factory.mktemp("course")
     hu = np.full((SLICES, MATRIX, MATRIX), 40, np.int16)
     for number in range(len(COURSE_MM)):
-        position_mm = 5.0 * np.arange(SLICES)
+        position_mm = np.arange(0.0, 5.0 * SLICES, 5.0, dtype=np.float64)
         write_synthetic_study(
             folder / "files" / str(number), PERSONS[0], number, hu, (1.0, 1.0), position_mm, crosses(number)
         )
