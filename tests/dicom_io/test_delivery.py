@@ -585,12 +585,20 @@ class Particular(ListingArchive):
 
 def test_a_study_about_which_the_archive_refuses_to_speak_keeps_no_other_back(folder: Path) -> None:
     other = result(9, study=2)
-    with Particular([*RESULTS, other], {STUDY: ["P1"]}, report_on_same=1) as archive:
+    with (
+        Particular([*RESULTS, other], {STUDY: ["P1"]}, report_on_same=1) as archive,
+        Outbox.open(folder, QUICK) as outbox,
+    ):
         archive.refused_study = other.study_instance_uid
-        found = deliver(folder, archive, results=[other, *RESULTS])
-    waiting = found.pop(other.sop_instance_uid)
-    assert (waiting.state, waiting.attempts) == (State.QUEUED, 0)
-    assert states(found) == {"committed"}
+        destination = str(archive.address)
+        outbox.put([other, *RESULTS], destination)
+        arrived = {"queued": 1, "committed": len(RESULTS)}
+        with closing(open_wire(destination, WireSettings(), outbox)) as wire:
+            done = lambda: outbox.counts()[destination] == arrived  # noqa: E731
+            Delivery(outbox, destination, wire, pace=PACE, stop=done).run()
+        assert outbox.counts()[destination] == arrived
+        found = {one.sop_instance_uid: one.standing for one in outbox.parcels()}
+    assert found[other.sop_instance_uid].attempts == 0
 
 
 def test_a_clock_that_runs_backwards_holds_up_no_run_and_no_question(folder: Path) -> None:
