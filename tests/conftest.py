@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socketserver
 import subprocess
 from pathlib import Path
@@ -16,6 +17,10 @@ pytest_plugins = ["servers"]
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("patient"), derandomize=True, database=None, print_blob=True)
 settings.load_profile("patient")
+
+# A shell's job in the background ignores Ctrl-C, and so would all that tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Who closes a server waits until it looks at its end: by itself every half second, hundreds of times in all tests.
 socketserver.BaseServer.serve_forever.__defaults__ = (0.1,)

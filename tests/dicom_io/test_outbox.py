@@ -111,7 +111,8 @@ def test_folders_and_files_are_private(outbox: Outbox) -> None:
 
 
 def test_a_folder_that_others_can_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "open").mkdir(mode=0o755)
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)  # whatever the umask
     (tmp_path / "open" / "somebody's").write_text("")
     with pytest.raises(ConfigError, match="chmod 700"):
         Outbox.open(tmp_path / "open")
