@@ -346,11 +346,13 @@ def test_ledger_and_folder_are_closed_to_others(path: Path) -> None:
 
 
 def test_a_folder_that_others_can_read_is_refused_unless_it_is_empty(path: Path) -> None:
-    path.parent.mkdir(mode=0o755)
+    path.parent.mkdir()
+    path.parent.chmod(0o755)  # whatever the umask
     SqliteLedger(path).close()
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     other = path.parent.parent / "shared"
-    other.mkdir(mode=0o755)
+    other.mkdir()
+    other.chmod(0o755)
     (other / "thesis.txt").write_text("not ours")
     with pytest.raises(ConfigError, match="chmod 700"):
         SqliteLedger(other / FILE_NAME)
