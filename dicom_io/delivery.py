@@ -16,7 +16,7 @@ from itertools import groupby
 from typing import Protocol
 
 from deeplesion_miner.errors import ArchiveError
-from dicom_io.delivery_rules import Event, Happening, Identity, State, identity_refusal, of_answer
+from dicom_io.delivery_rules import Event, Happening, Identity, State, identity_refusal, of_answer, of_listing
 from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_rows import Parcel
@@ -259,7 +259,7 @@ class Delivery:
             for one in asked:
                 if one.sop_instance_uid not in listed or self._doubt(one) is not None:
                     continue
-                there.append((one, Happening(Event.ALREADY_THERE)))
+                there.append((one, of_listing(one.standing)))
         finally:
             self._record(there)
         return [one for one in parcels if one.number not in {known.number for known, _ in there}]

@@ -39,6 +39,8 @@ class Event(StrEnum):
 
     STORED = "stored"
     ALREADY_THERE = "already_there"
+    SEEN = "seen"
+    """The archive lists what nobody answered for; it may yet take it back."""
     AGAIN = "again"
     NO_STUDY = "no_study"
     """The archive does not have the object's study, perhaps not yet."""
@@ -59,6 +61,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.QUEUED: {
         Event.STORED: State.SENT,
         Event.ALREADY_THERE: State.VERIFIED,
+        Event.SEEN: State.QUEUED,
         Event.LISTED: State.VERIFIED,
         Event.COMMITTED: State.COMMITTED,
         Event.AGAIN: State.QUEUED,
@@ -69,6 +72,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.FAILED: {
         Event.STORED: State.SENT,
         Event.ALREADY_THERE: State.VERIFIED,
+        Event.SEEN: State.FAILED,
         Event.LISTED: State.VERIFIED,
         Event.COMMITTED: State.COMMITTED,
         Event.AGAIN: State.FAILED,
@@ -93,6 +97,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 AWAITED = "study_awaited"
 """The reason of an object that waits until the archive has its study."""
+SEEN_ONCE = "seen_once"
+"""The reason of an object that the archive listed after it was cut off on its way."""
 WARNED = "stored_with_warning"
 """The reason that stays with an object that is delivered."""
 _MOST_QUESTIONS = 100_000
@@ -119,6 +125,9 @@ class Policy:
     """First pause after a refusal; it doubles as the others do."""
     study_patience_s: float = 86_400.0
     """So long an object waits until the archive has its study: results are often faster than the images' routing."""
+    second_look_s: float = 10.0
+    """After this an object that was cut off on its way and is listed all the same is looked at again: dcmqrscp lists
+    what it received, and deletes it where it then cannot send its answer."""
     seed: int = 0
     """Of the jitter."""
     commitment: Commitment = "auto"
@@ -129,7 +138,7 @@ class Policy:
             if getattr(self, name) < 1:
                 raise ConfigError(f"[send] {name} = {getattr(self, name)}: at least 1 is needed")
         pauses_s = (self.first_pause_s, self.longest_pause_s, self.refusal_pause_s, self.study_patience_s)
-        if not all(0 <= one <= _LONGEST_S for one in pauses_s):
+        if not all(0 <= one <= _LONGEST_S for one in (*pauses_s, self.second_look_s)):
             raise ConfigError("[send] pauses are seconds and patience is hours, from 0 to 30 years")
 
 
@@ -185,6 +194,8 @@ def after(standing: Standing, happening: Happening, policy: Policy, now_s: float
     elif event is Event.REFUSED:
         state = State.DEAD if refusals >= policy.refusals else state
         pause_s = pause(policy, policy.refusal_pause_s, refusals, key)
+    elif event is Event.SEEN:
+        pause_s = min(policy.second_look_s, policy.longest_pause_s)
     return replace(
         standing,
         state=state,
@@ -256,6 +267,11 @@ _ANSWERS = {
     Verdict.TEMPORARY: (Event.AGAIN, "not_taken"),
     Verdict.PERMANENT: (Event.REFUSED, "refused"),
 }
+
+
+def of_listing(standing: Standing) -> Happening:
+    """What it means that the archive lists an object whose sending nobody answered: it is there at the second look."""
+    return Happening(Event.ALREADY_THERE) if standing.reason == SEEN_ONCE else Happening(Event.SEEN, SEEN_ONCE)
 
 
 def of_commitment_failure(failure_reason: int) -> Happening:

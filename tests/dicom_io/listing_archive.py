@@ -25,6 +25,8 @@ class ListingArchive(HostileArchive):
         self.hidden: set[str] = set()
         """Objects that are stored and not listed."""
         self.there_before: set[str] = set()
+        self.taken_back: set[str] = set()
+        """Objects that it lists once and then no more, as dcmqrscp where its answer could not be sent."""
         self.finds: list[str] = []
         """The levels that were asked for, in order."""
         self.requests: list[Dataset] = []
@@ -44,6 +46,8 @@ class ListingArchive(HostileArchive):
             answer.QueryRetrieveLevel = asked.QueryRetrieveLevel
             answer.StudyInstanceUID = asked.StudyInstanceUID
             yield 0xFF00, answer
+        if asked.QueryRetrieveLevel != "STUDY":
+            self.there_before -= self.taken_back
 
     def _rows(self, level: str, study: str) -> Iterator[Dataset]:
         if level == "STUDY":

@@ -293,6 +293,14 @@ def test_before_anything_is_sent_again_the_archive_is_asked_whether_it_has_it(fo
     assert [str(found[uid].state) for uid in UIDS] == ["verified"] * 4 + ["committed"] * 2
 
 
+def test_what_was_cut_off_and_is_listed_is_looked_at_again_before_it_counts_as_there(folder: Path) -> None:
+    with an_archive(commitment=False) as archive:
+        archive.there_before, archive.taken_back = set(UIDS), {FIRST}
+        found = deliver(folder, archive, before=perhaps_sent)
+    assert archive.arrivals == [FIRST]
+    assert states(found) == {"verified"}
+
+
 def test_where_commitment_is_required_an_object_that_is_there_is_committed_without_a_second_sending(
     folder: Path,
 ) -> None:

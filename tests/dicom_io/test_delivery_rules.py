@@ -15,6 +15,7 @@ from dicom_io import delivery, delivery_rules
 from dicom_io.delivery_rules import (
     DELIVERED,
     OPEN,
+    SEEN_ONCE,
     Event,
     Happening,
     Policy,
@@ -25,6 +26,7 @@ from dicom_io.delivery_rules import (
     identity_refusal,
     of_answer,
     of_commitment_failure,
+    of_listing,
     pause,
     reason_text,
 )
@@ -55,6 +57,10 @@ def happen(*events: Event, policy: Policy = POLICY, state: State = State.QUEUED)
         ((Event.STORED, Event.REFUSED), State.FAILED),
         ((Event.STORED, Event.REFUSED, Event.STORED, Event.LISTED), State.VERIFIED),
         ((Event.ALREADY_THERE,), State.VERIFIED),
+        ((Event.SEEN,), State.QUEUED),
+        ((Event.SEEN, Event.ALREADY_THERE), State.VERIFIED),
+        ((Event.SEEN, Event.STORED), State.SENT),
+        ((Event.REFUSED, Event.SEEN), State.FAILED),
         ((Event.NO_STUDY,), State.QUEUED),
         ((Event.NO_STUDY, Event.STORED), State.SENT),
         ((Event.NO_STUDY, Event.IMPOSSIBLE), State.DEAD),
@@ -82,6 +88,19 @@ def test_events_lead_from_queued_to(events: tuple[Event, ...], state: State) -> 
 def test_where_commitment_is_required_no_listing_of_an_object_on_its_way_counts() -> None:
     required = Policy(commitment="required")
     assert happen(Event.ALREADY_THERE, policy=required).state is State.SENT
+
+
+def test_what_is_listed_without_an_answer_is_there_at_the_second_look_and_not_at_the_first() -> None:
+    first = after(Standing(), of_listing(Standing()), POLICY, 100.0, "")
+    assert (first.state, first.reason, first.due_s) == (State.QUEUED, SEEN_ONCE, 100.0 + POLICY.second_look_s)
+    second = after(first, of_listing(first), POLICY, first.due_s, "")
+    assert (second.state, second.reason) == (State.VERIFIED, "")
+
+
+def test_what_is_cut_off_once_more_is_looked_at_twice_once_more() -> None:
+    seen = after(Standing(), of_listing(Standing()), POLICY, 0.0, "")
+    cut_off = after(seen, Happening(Event.AGAIN, "lost"), POLICY, seen.due_s, "")
+    assert of_listing(cut_off).event is Event.SEEN
 
 
 @given(st.lists(HAPPENINGS))
