@@ -80,21 +80,17 @@ class AugmentationRecipe:
     hu_scale: float = 0.05
     noise_hu: float = 15.0
     """Largest standard deviation of added noise."""
-    single_slice: float = 0.0
-    """Probability that a sample shows the key slice alone: repeated, as where its neighbours are not there."""
 
     def __post_init__(self) -> None:
         """Raises ConfigError naming every value that cannot be."""
-        chances = {
-            name: getattr(self, name) for name in ("mirror_columns", "mirror_rows", "mirror_slices", "single_slice")
-        }
+        mirrors = {name: getattr(self, name) for name in ("mirror_columns", "mirror_rows", "mirror_slices")}
         lengths = {name: getattr(self, name) for name in ("rotate_deg", "shift_px", "key_slice_jitter", "hu_shift")}
         lengths["noise_hu"] = self.noise_hu
         shares = {"scale": self.scale, "hu_scale": self.hu_scale}
         _demand(
             "augmentation",
             self,
-            **{name: (0 <= value <= 1, "a probability, from 0 to 1") for name, value in chances.items()},
+            **{name: (0 <= value <= 1, "a probability, from 0 to 1") for name, value in mirrors.items()},
             **{name: (0 <= value < math.inf, "0 or more") for name, value in lengths.items()},
             **{name: (0 <= value < 1, "from 0 to below 1") for name, value in shares.items()},
         )

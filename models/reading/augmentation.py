@@ -56,11 +56,10 @@ def to_image(move: Move, key_slice: KeySlice, centre_px: tuple[float, float], pi
     return np.column_stack([linear, np.array(centre_px) - linear @ middle])
 
 
-def disturb(hu: NDArray[np.float32], key_index: int, random: np.random.Generator, recipe: AugmentationRecipe) -> None:
+def disturb(hu: NDArray[np.float32], random: np.random.Generator, recipe: AugmentationRecipe) -> None:
     """Changes (slices, rows, columns) CT numbers in place: contrast about water, a shift of all, noise by pixel.
 
-    Nothing falls below AIR_HU, as nothing does in an undisturbed sample. Last, a sample may lose its neighbours: they
-    become the key slice with its noise, exactly as slices that are not there are read.
+    Nothing falls below AIR_HU, as nothing does in an undisturbed sample.
     """
     shift, scale, noise = random.uniform(-1, 1, 3).tolist()
     if recipe.hu_scale:
@@ -70,8 +69,6 @@ def disturb(hu: NDArray[np.float32], key_index: int, random: np.random.Generator
     if recipe.noise_hu:
         hu += speckle(random, hu.shape) * np.float32(abs(noise) * recipe.noise_hu)
     np.maximum(hu, np.float32(AIR_HU), out=hu)
-    if random.random() < recipe.single_slice:
-        hu[:] = hu[key_index].copy()
 
 
 def speckle(random: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:

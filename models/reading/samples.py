@@ -134,7 +134,7 @@ class Samples:
         at = self._beside(random, key_slice, stack.position_mm, key)
         matrix = augmentation.to_image(move, key_slice, centre, stack.pixel_mm(key, data), data.crop_px)
         hu = stack.crop(stack.seen(at, data, mirrored=move.mirror_slices), matrix, data)
-        augmentation.disturb(hu, self.key_index, random, recipe.augmentation)
+        augmentation.disturb(hu, random, recipe.augmentation)
         return hu, targets(key_slice, key_slice.marks, matrix, data.crop_px, self._masks)
 
     def _beside(

@@ -51,11 +51,6 @@ def dots_at(points: tuple[tuple[float, float], ...]) -> np.ndarray:
     return hu.round().astype(np.int16)
 
 
-def by_number(number: int) -> np.ndarray:
-    """Every slice as bright as its number says."""
-    return np.full((SIDE, SIDE), 10 * number, np.int16)
-
-
 def dot_near(hu: np.ndarray, point: np.ndarray, reach_px: int = 5) -> np.ndarray:
     """(column, row) of the centre of brightness around a point."""
     row, column = np.mgrid[: hu.shape[0], : hu.shape[1]]
@@ -302,23 +297,6 @@ def test_ct_numbers_are_shifted_scaled_and_disturbed_as_far_as_the_recipe_says(t
     noisy = Samples(dataset, recipe(*STILL, "augmentation.noise_hu=15.0"), ("train",)).training(0).hu
     deviations = noisy.std(dim=(1, 2, 3))
     assert (deviations < 15.2).all() and deviations.max() > 2
-
-
-def test_a_sample_without_its_neighbours_is_what_a_slice_without_neighbours_looks_like(tmp_path: Path) -> None:
-    dataset = folders.mined(tmp_path, series(lesion(), picture=by_number))
-    alone = Samples(dataset, recipe("augmentation.single_slice=1.0"), ("train",)).training(0)
-    among = Samples(dataset, recipe(), ("train",)).training(0)
-    assert torch.equal(alone.hu, alone.hu[:, alone.key_index : alone.key_index + 1].expand_as(alone.hu))
-    assert torch.equal(alone.hu[:, alone.key_index], among.hu[:, among.key_index])
-    assert not torch.equal(among.hu[:, 0], among.hu[:, 1])
-
-
-def test_the_share_of_samples_without_neighbours_is_the_recipes(tmp_path: Path) -> None:
-    dataset = folders.mined(tmp_path, series(lesion(), picture=by_number))
-    samples = Samples(dataset, recipe(*STILL, "augmentation.single_slice=0.3"), ("train",))
-    batches = [samples.training(step) for step in range(50)]
-    alone = [bool((hu == hu[one.key_index]).all()) for one in batches for hu in one.hu]
-    assert 0.2 < np.mean(alone) < 0.4
 
 
 def test_noise_is_of_mean_zero_and_deviation_one_and_independent_by_pixel() -> None:
