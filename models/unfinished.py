@@ -49,7 +49,7 @@ class Unfinished:
         self._saved_at = -SAVED_EVERY_S
         self.looked: dict[str, Looked] = {}
         """The parts that are done, by name."""
-        batches = sorted(folder.glob("[0-9]*.json"))
+        batches = _batches(folder)
         for path in batches:
             self.looked |= {one.name: one for one in _batch(path)}
         self._next = int(batches[-1].stem) + 1 if batches else 0
@@ -97,21 +97,22 @@ def unfinished_folder(out: Path) -> Path:
 
 def is_unfinished(predictions: Path) -> bool:
     """Whether a file holds what an interrupted run has found so far."""
-    return (unfinished_folder(predictions) / ASKED).exists()
+    folder = unfinished_folder(predictions)
+    return (folder / ASKED).exists() and bool(_batches(folder))
 
 
 @contextmanager
 def begun(out: Path, asked: Mapping[str, str], *, fresh: bool) -> Iterator[Unfinished]:
     """The parts of a predictions file that are done, none with `fresh`; saved at the end, unless they were removed.
 
+    Where there is no part at the end nothing is left: a run that found nothing yet binds no later one.
+
     `asked` is what the predictions depend on. ConfigError where the parts that are there were asked for otherwise,
     LedgerInUse where another process works on the same file.
     """
     folder = unfinished_folder(out)
     with held(folder, "predict"):
-        if fresh:
-            _empty(folder)
-        if (folder / ASKED).exists():
+        if is_unfinished(out) and not fresh:
             _check(folder, asked)
         else:
             _empty(folder)
@@ -121,6 +122,13 @@ def begun(out: Path, asked: Mapping[str, str], *, fresh: bool) -> Iterator[Unfin
             yield parts
         finally:
             parts.save()
+            if folder.exists() and not is_unfinished(out):
+                parts.remove()
+
+
+def _batches(folder: Path) -> list[Path]:
+    """The lists of parts, in the order in which they were written; each makes the files beside it count."""
+    return sorted(folder.glob("[0-9]*.json"))
 
 
 def _check(folder: Path, asked: Mapping[str, str]) -> None:

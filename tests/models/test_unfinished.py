@@ -90,6 +90,23 @@ def test_what_was_asked_for_otherwise_is_refused_by_name_and_stays(out: Path) ->
     assert set(Unfinished(unfinished_folder(out)).looked) == {"1"}
 
 
+def test_a_run_that_failed_before_it_found_anything_leaves_nothing_behind(out: Path) -> None:
+    with pytest.raises(ZeroDivisionError), begun(out, ASKED, fresh=False):
+        raise ZeroDivisionError
+    assert not unfinished_folder(out).exists()
+
+
+def test_a_run_that_was_killed_before_it_kept_anything_binds_nobody(out: Path) -> None:
+    left_behind(out, part("1", 0.5))
+    (unfinished_folder(out) / "000000.json").unlink()
+    assert not is_unfinished(out)
+    with begun(out, {"model": "b-2"}, fresh=False) as unfinished:
+        assert not unfinished.looked
+        unfinished.add(part("2", 0.5))
+    with begun(out, {"model": "b-2"}, fresh=False) as unfinished:
+        assert set(unfinished.looked) == {"2"}
+
+
 def test_who_starts_anew_finds_nothing(out: Path) -> None:
     left_behind(out, part("1", 0.5))
     with begun(out, {"model": "b-2"}, fresh=True) as unfinished:
