@@ -51,6 +51,8 @@ class Predictor:
     """Its splits that were trained on."""
     computing: str = ""
     """Where and how exactly, e.g. 'cpu bf16'."""
+    context: int = 1
+    """Slices that the detector sees at once."""
 
     @property
     def asked(self) -> dict[str, str]:
@@ -155,6 +157,7 @@ def load(
         loaded.dataset_digest,
         loaded.recipe.data.train_splits,
         f"{(where := pick_device(device))} {pick_precision(precision, where)}",
+        len(loaded.recipe.data.slice_offsets_mm),
     )
 
 
@@ -188,6 +191,17 @@ class DatasetWork:
         return {"dataset": self.dataset.digest[:16], "slices": f"{len(self.slices)} ({names[:16]})"}
 
 
+def _tell_without_neighbours(predictor: Predictor, work: DatasetWork) -> None:
+    from models.prediction import without_neighbours
+
+    alone = len(without_neighbours(work.dataset, work.slices)) if predictor.context > 1 else 0
+    if alone:
+        notice(
+            f"{alone:,} of {plural(len(work.slices), 'slice')} have no neighbours in {work.dataset.path}, and the "
+            f"model looks at {predictor.context} slices: it finds next to nothing there; train with --recipe lesionnet-s-1"
+        )
+
+
 def in_dataset(predictor: Predictor, work: DatasetWork, run: Run = UNINTERRUPTED) -> Finding:
     """What is found on the slices of a dataset."""
     finding = Finding(work.nothing, has_gaps=bool(work.dataset.missing))
@@ -197,6 +211,7 @@ def in_dataset(predictor: Predictor, work: DatasetWork, run: Run = UNINTERRUPTED
             f"the model has learnt from {plural(len(learnt), 'slice')} of these {len(work.slices):,}: how well it does "
             "there says nothing about other patients"
         )
+    _tell_without_neighbours(predictor, work)
     with counted(len(work.slices), "slice", "looking") as advance:
         for key_slice in work.slices:
             if run.should_stop():

@@ -91,6 +91,11 @@ def pick_precision(name: str, device: torch.device) -> str:
     return "bf16" if capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") else "fp32"
 
 
+def without_neighbours(folder: DatasetFolder, key_slices: Sequence[KeySlice]) -> tuple[KeySlice, ...]:
+    """Those beside which the folder has no other slice: to a model of several slices nothing changes along z there."""
+    return tuple(one for one in key_slices if len(folder.slices_around(one)) == 1)
+
+
 def on_key_slices(
     detector: Detector,
     folder: DatasetFolder,

@@ -13,7 +13,7 @@ from reading_folders import SIDE, SPACING_MM, lesion, mined, series
 from deeplesion_miner.types import Box, ImageRef
 from models.detectors.log_blobs import LogBlobs
 from models.detectors.port import Found
-from models.prediction import PredictionSettings, inscribed_ends, on_key_slices, on_volume
+from models.prediction import PredictionSettings, inscribed_ends, on_key_slices, on_volume, without_neighbours
 from models.volume import Volume
 
 AIR_HU, TISSUE_HU, LESION_HU = -1000, 40, 120
@@ -238,3 +238,9 @@ def test_on_a_key_slice_they_are_counted_as_well(tmp_path: Path) -> None:
     settings = PredictionSettings(most=2, masks=False)
     (found,) = on_key_slices(Sees(BOXES, SCORES), folder, folder.key_slices, settings, dropped=counted)
     assert (len(found), counted) == (2, {"beyond_most": 3})
+
+
+def test_key_slices_without_neighbours_are_known(tmp_path: Path) -> None:
+    among, alone = series(lesion()), series(lesion(patient=2), numbers=(5,))
+    dataset = mined(tmp_path, among, alone)
+    assert [one.file_name for one in without_neighbours(dataset, dataset.key_slices)] == [alone.lesions[0].file_name]
