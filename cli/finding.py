@@ -198,7 +198,7 @@ def _tell_without_neighbours(predictor: Predictor, work: DatasetWork) -> None:
     if alone:
         notice(
             f"{alone:,} of {plural(len(work.slices), 'slice')} have no neighbours in {work.dataset.path}, and the "
-            f"model looks at {predictor.context} slices: it finds next to nothing there; train with --recipe lesionnet-s-1"
+            f"model looks at {predictor.context} slices: it finds next to nothing there; see the recipe lesionnet-s-1"
         )
 
 
