@@ -224,7 +224,8 @@ def test_without_a_port_for_reports_what_was_sent_is_proven_in_the_same_run(
         (images / f"{study}.dcm").write_bytes(stamps.study_image(study))
     with orthanc(folder) as archive:
         archive.send(images)
-        patient = mine("send", results, *quick(archive.address))
+        # after half of this a report counts as lost
+        patient = mine("send", results, *quick(archive.address, patience_s=10.0))
         assert (patient.code, patient.out) == (0, f"{archive.address}: 4 verified\n"), patient.err
         port = ("--report-port", str(free_port()), "--work", "elsewhere")
         answer = mine("send", results, *quick(archive.address, patience_s=5.0), *port)
