@@ -1,13 +1,12 @@
 # make demo         mines phantom patients out of an archive of its own into ./demo, trains a small detector on them
 #                   and draws what it finds in a patient it has not seen: nothing else is needed
-# make test         lint and all tests
+# make test         lint and all tests, side by side (.ci/checks)
 # make lint         ruff, mypy --strict, import contracts
 # make coverage     the core's line coverage, without the real data beside the checkout
 # make experiments  the long experiments: the whole DeepLesion replay, three archives, kills, a real viewer, all that
 #                   models are held to
 # make bench        the whole job against plain scripts that do the same; detectors beside one another
 # make docs         writes the pages that are generated from schemas/
-# make ready        the environment of the tests, and what they need of the system
 # make clean        removes the environment, caches and what demo and bench wrote
 
 SHELL := /bin/bash
@@ -24,16 +23,14 @@ DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: demo ready test lint coverage experiments bench docs clean system
+.PHONY: demo test lint coverage experiments bench docs clean system
 
 demo: $(VENV)/ready-tool
 	rm -rf demo
 	$(BIN)/mine demo --out demo $(DEMO_FLAGS)
 
-ready: $(VENV)/ready-test system
-
-test: lint system
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+test: $(VENV)/ready-test system
+	PYTEST_FLAGS="$(PYTEST_FLAGS)" .ci/checks
 
 lint: $(VENV)/ready-test
 	$(BIN)/ruff check .
