@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from deeplesion_miner.detection import Detection
-from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.errors import ConfigError, MinerError
 from deeplesion_miner.types import Box, ImageRef, Point, Segment
 from models.delineation.delineate import Delineator, delineate, reach_mm
 from models.delineation.ellipse import ellipse_mask
@@ -93,7 +93,14 @@ def pick_precision(name: str, device: torch.device) -> str:
 
 def without_neighbours(folder: DatasetFolder, key_slices: Sequence[KeySlice]) -> tuple[KeySlice, ...]:
     """Those beside which the folder has no other slice: to a model of several slices nothing changes along z there."""
-    return tuple(one for one in key_slices if len(folder.slices_around(one)) == 1)
+    return tuple(one for one in key_slices if _is_alone(folder, one))
+
+
+def _is_alone(folder: DatasetFolder, key_slice: KeySlice) -> bool:
+    try:
+        return len(folder.slices_around(key_slice)) == 1
+    except MinerError:  # it is told when it is looked at
+        return False
 
 
 def on_key_slices(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -244,3 +245,5 @@ def test_key_slices_without_neighbours_are_known(tmp_path: Path) -> None:
     among, alone = series(lesion()), series(lesion(patient=2), numbers=(5,))
     dataset = mined(tmp_path, among, alone)
     assert [one.file_name for one in without_neighbours(dataset, dataset.key_slices)] == [alone.lesions[0].file_name]
+    astray = replace(dataset.key_slices[0], slice_range=(90, 95))
+    assert without_neighbours(dataset, [astray]) == (), "it is told when it is looked at, and stops no other"
