@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from cli.config import Configuration
 from cli.emission import USUAL, Emitting, emit_results
-from cli.output import Output, notice
-from cli.results import results_of
+from cli.output import Output, notice, plural
+from cli.results import at_least, results_of
 from cli.send import deliver, show
 from cli.wiring import outbox
 
@@ -25,19 +25,22 @@ LEAST_SCORE = 0.5
 def bring_home(
     configuration: Configuration, output: Output, out: Path, newcomer: Path, detections: Sequence[Detection]
 ) -> None:
-    """Writes the surest detections as reports and a segmentation, and stores them beside the newcomer's images."""
+    """Writes the surest detections as reports and a segmentation, and stores them beside the newcomer's images.
+
+    Says how many are not sure enough for that.
+    """
     from dicom_io.emit import EmitSettings
     from dicom_io.testbed.embedded import EmbeddedArchive
 
-    surest = [one for one in detections if one.score >= LEAST_SCORE]
+    surest = at_least(detections, LEAST_SCORE, "--least-score")
     if not surest:
-        notice(f"nothing is sent back: no detection scores {LEAST_SCORE} or more")
+        notice("nothing is sent back")
         return
     settings = replace(configuration.settings, run=replace(configuration.settings.run, work=out / "work"))
     with EmbeddedArchive(newcomer) as archive:
         words = ["mine", "export", str(out / "predictions.parquet"), "--files", str(newcomer), "--to", "dicom"]
         words += ["--objects", str(out / "results"), "--queue", archive.address, "--work", str(out / "work")]
-        notice(f"writing them as DICOM objects: {shlex.join(words)}")
+        notice(f"writing {plural(len(surest), 'detection')} as DICOM objects: {shlex.join(words)}")
         emitting = Emitting(USUAL, out / "results", archive.address, EmitSettings())
         emit_results(results_of(surest, datetime.now(UTC).astimezone()), emitting, settings, (newcomer,), output)
         notice(f"sending them to the archive: mine send --work {out / 'work'}")

@@ -103,7 +103,7 @@ def _results(
     from models.predictions_table import read_predictions
 
     tell_if_unfinished(predictions)
-    detections = at_least(read_predictions(predictions), least_score)
+    detections = at_least(read_predictions(predictions), least_score, "--least-score")
     refused = 0
     if dataset is not None:
         detections, refused = _home(settings, dataset, detections)

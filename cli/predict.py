@@ -164,10 +164,7 @@ def _emit(
     output: Output,
 ) -> bool:
     """Writes the surest detections as objects; whether some of what should be written was not."""
-    surest = at_least(found.detections, score)
-    less_sure = len(found.detections) - len(surest)
-    if less_sure:
-        notice(f"{plural(less_sure, 'detection')} below --emit-score {score} are in the table alone")
+    surest = at_least(found.detections, score, "--emit-score")
     results = results_of(surest, datetime.now(UTC).astimezone())
     return emit_results(results, emitting, settings, paths, output).is_partial
 

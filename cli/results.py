@@ -6,14 +6,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from cli.output import notice, plural
+
 if TYPE_CHECKING:
     from deeplesion_miner.detection import Detection
     from deeplesion_miner.results import Result
 
 
-def at_least(detections: Sequence[Detection], score: float) -> list[Detection]:
-    """The detections that are as sure, and those whose score is no number: emitters leave them out by name."""
-    return [one for one in detections if not one.score < score]
+def at_least(detections: Sequence[Detection], score: float, option: str) -> list[Detection]:
+    """The detections that are as sure, and those whose score is no number: emitters leave them out by name.
+
+    Says how many score less, and the option that has them written, too.
+    """
+    surest = [one for one in detections if not one.score < score]
+    less_sure = len(detections) - len(surest)
+    if less_sure:
+        best = "" if surest else f" (the best scores {max(one.score for one in detections):.3g})"
+        notice(f"{plural(less_sure, 'detection')} below {option} {score} are in the table alone{best}")
+    return surest
 
 
 def results_of(detections: Sequence[Detection], made_at: datetime) -> tuple[Result, ...]:

@@ -82,6 +82,20 @@ def test_predictions_of_a_study_become_reports_and_segmentations_in_it(mine: Min
     assert studies_of(tmp_path / "objects") == of_images
 
 
+def test_what_scores_too_little_for_an_object_is_counted(mine: Mine, demo: Demo) -> None:
+    words = ("--files", demo.folder / "newcomer", "--least-score", "1", "--to", "dicom-sr", "--objects", "objects")
+    answer = mine("export", demo.folder / "predictions.parquet", *words)
+    assert answer.code == 4, answer.err
+    detections = pq.read_table(demo.folder / "predictions.parquet").num_rows
+    assert f"{detections} detections below --least-score 1.0 are in the table alone (the best scores 0." in answer.err
+
+
+def test_the_demo_says_how_many_detections_are_not_sure_enough_to_go_back(demo: Demo) -> None:
+    scores = pq.read_table(demo.folder / "predictions.parquet")["score"].to_pylist()
+    surest = sum(score >= 0.5 for score in scores)
+    assert f"{len(scores) - surest} detections below --least-score 0.5 are in the table alone" in demo.answer.err
+
+
 def test_objects_tell_the_time_of_the_predictions_as_the_clocks_around_them_do(
     mine: Mine, demo: Demo, tmp_path: Path
 ) -> None:
