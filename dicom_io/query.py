@@ -56,6 +56,8 @@ def window_of(query: StudyQuery, today: date) -> Window:
         return Window(None, None)
     first = _date(query.date_from) if query.date_from else EARLIEST
     last = _date(query.date_to) if query.date_to else today + timedelta(days=366)
+    if first > last and not query.date_to:
+        raise ConfigError(f"study dates from {query.date_from} on: that is more than a year ahead of today")
     if first > last:
         raise ConfigError(f"study dates from {query.date_from} to {query.date_to}: the first is after the last")
     return Window(first, last)

@@ -97,6 +97,11 @@ def test_a_range_that_ends_before_it_begins_is_refused():
         q.window_of(StudyQuery(date_from="20240201", date_to="20240101"), TODAY)
 
 
+def test_an_open_range_that_begins_beyond_the_days_that_are_asked_for_says_so():
+    with pytest.raises(ConfigError, match="study dates from 20270101 on: that is more than a year ahead of today"):
+        q.window_of(StudyQuery(date_from="20270101"), TODAY)
+
+
 DAYS = st.dates(date(1970, 1, 1), date(2024, 12, 31))
 
 
