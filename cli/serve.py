@@ -66,6 +66,7 @@ def serve(settings: Settings, rules: NodeRules, verbose: bool) -> Exit:
     from dicom_io.destination import open_wire
     from dicom_io.node import Node
     from dicom_io.node.allocator import limit_arenas
+    from dicom_io.node.log import Overheard
 
     limit_arenas()
     stop = threading.Event()
@@ -79,10 +80,11 @@ def serve(settings: Settings, rules: NodeRules, verbose: bool) -> Exit:
         node = Node(node_settings(settings, verbose), rules, outbox, workers.run, open_wire=wires,
                     tls=_server_tls(settings), client_tls=_client_tls(settings))  # fmt: skip
         threading.excepthook = node.thread_failed
-        node.start()
-        while not stop.wait(_LOOK_S):
-            pass
-        return Exit.DONE if node.stop() else Exit.PARTIAL
+        with Overheard(node.log):
+            node.start()
+            while not stop.wait(_LOOK_S):
+                pass
+            return Exit.DONE if node.stop() else Exit.PARTIAL
 
 
 def node_settings(settings: Settings, verbose: bool) -> NodeSettings:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import logging
 import re
 import threading
 from datetime import UTC, datetime
@@ -21,6 +22,8 @@ _UID = re.compile(r"\b(?:[0-2](?:\.[0-9]+){4,}|2\.25\.[0-9]{4,})\b")
 """A UID within a text (PS3.5 9.1, B.2); numeric addresses of hosts have fewer parts."""
 
 Value = str | int | float | bool | None
+
+_ROOM = __name__.partition(".")[0]
 
 
 class NodeLog:
@@ -55,6 +58,10 @@ class NodeLog:
         """Something needs a person."""
         self._write("error", event, values, cause)
 
+    def overheard(self, module: str, why: str, text: str) -> None:
+        """A warning of another module: its own words, and all of it where the log is verbose."""
+        self._write("warning", "warned", {"module": module, "why": why, **({"text": text} if self._verbose else {})})
+
     def _write(self, level: str, event: str, values: dict[str, Value], cause: BaseException | None = None) -> None:
         if cause is not None:
             values = {"why": failures.words(cause), **values, "kind": failures.kind(cause)}
@@ -72,3 +79,29 @@ class NodeLog:
         if self._verbose or not isinstance(value, str):
             return value
         return _UID.sub(lambda found: self.name(found[0]), value)
+
+
+class Overheard(logging.Handler):
+    """What this room's modules warn of by `logging`, as lines of the node while the context is open.
+
+    They quote archives, and name objects: the values of a message are told only where the log is verbose.
+    """
+
+    def __init__(self, log: NodeLog) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """One line; `why` is the message before its values are put in."""
+        self._log.overheard(record.name, str(record.msg), record.getMessage())
+
+    def __enter__(self) -> Overheard:
+        room = logging.getLogger(_ROOM)
+        room.addHandler(self)
+        room.propagate = False
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        room = logging.getLogger(_ROOM)
+        room.removeHandler(self)
+        room.propagate = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import threading
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from deeplesion_miner.errors import ArchiveError, ConfigError, MinerError
 from dicom_io import commitment, negotiation
 from dicom_io.emit import Emission
 from dicom_io.node import JobFailed, JobRequest, NodeRules, Problem
-from dicom_io.node.log import NodeLog
+from dicom_io.node.log import NodeLog, Overheard
 from dicom_io.node.rules import PeerRule, SeriesRule
 from dicom_io.outbox import Outbox
 from tests.waiting import until
@@ -218,3 +219,16 @@ def test_uids_of_both_forms_are_told_by_their_short_names() -> None:
     log.info("one", what=f"{SHORT_UID} and {study_uid(1)}, version 2.25.1")
     record = json.loads(stream.getvalue())
     assert record["what"] == f"{log.name(SHORT_UID)} and {log.name(study_uid(1))}, version 2.25.1"
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+def test_what_other_modules_warn_of_is_a_line_of_the_log_without_its_values(
+    verbose: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = StringIO()
+    with Overheard(NodeLog(stream, b"key", verbose=verbose)):
+        logging.getLogger("dicom_io.committing").warning("%s: asked for %s", NAME, SHORT_UID)
+    (record,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (record["event"], record["module"], record["why"]) == ("warned", "dicom_io.committing", "%s: asked for %s")
+    assert record.get("text") == (f"{NAME}: asked for {SHORT_UID}" if verbose else None)
+    assert capfd.readouterr().err == ""
