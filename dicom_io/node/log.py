@@ -23,6 +23,7 @@ _UID = re.compile(r"\b(?:[0-2](?:\.[0-9]+){4,}|2\.25\.[0-9]{4,})\b")
 
 Value = str | int | float | bool | None
 
+_NOTHING_BUT_ITS_VALUE = "%s"
 _ROOM = __name__.partition(".")[0]
 
 
@@ -58,9 +59,14 @@ class NodeLog:
         """Something needs a person."""
         self._write("error", event, values, cause)
 
-    def overheard(self, module: str, why: str, text: str) -> None:
-        """A warning of another module: its own words, and all of it where the log is verbose."""
-        self._write("warning", "warned", {"module": module, "why": why, **({"text": text} if self._verbose else {})})
+    def overheard(self, module: str, why: str, text: str, cause: BaseException | None) -> None:
+        """A warning of another module: its own words or its error's kind, and all of it where the log is verbose."""
+        values: dict[str, Value] = {"module": module}
+        if cause is None or why != _NOTHING_BUT_ITS_VALUE:
+            values["why"] = why
+        if self._verbose:
+            values["text"] = text
+        self._write("warning", "warned", values, cause)
 
     def _write(self, level: str, event: str, values: dict[str, Value], cause: BaseException | None = None) -> None:
         if cause is not None:
@@ -93,7 +99,9 @@ class Overheard(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line; `why` is the message before its values are put in."""
-        self._log.overheard(record.name, str(record.msg), record.getMessage())
+        values = record.args if isinstance(record.args, tuple) else ()
+        cause = next((one for one in values if isinstance(one, BaseException)), None)
+        self._log.overheard(record.name, str(record.msg), record.getMessage(), cause)
 
     def __enter__(self) -> Overheard:
         room = logging.getLogger(_ROOM)

@@ -232,3 +232,12 @@ def test_what_other_modules_warn_of_is_a_line_of_the_log_without_its_values(
     assert (record["event"], record["module"], record["why"]) == ("warned", "dicom_io.committing", "%s: asked for %s")
     assert record.get("text") == (f"{NAME}: asked for {SHORT_UID}" if verbose else None)
     assert capfd.readouterr().err == ""
+
+
+def test_a_warning_that_is_an_error_is_told_by_its_kind() -> None:
+    stream = StringIO()
+    with Overheard(NodeLog(stream, b"key", verbose=False)):
+        logging.getLogger("dicom_io.comparison").warning("%s", OSError(errno.ENOSPC, NAME))
+    (record,) = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert (record["kind"], record["why"]) == ("OSError", "No space left on device")
+    assert NAME not in stream.getvalue()
