@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Kind:
     """What names another one on the command line."""
 
 
-class DatabaseFile:
+class DatabaseFile(ABC):
     """A SQLite file, made where there is none; the threads of a process use its one connection in turns."""
 
     def __init__(self, path: Path, kind: Kind, broken: type[MinerError]) -> None:
@@ -81,9 +82,9 @@ class DatabaseFile:
         with self._lock, self._in_words():
             return self._database.execute(sql, values).fetchall()
 
+    @abstractmethod
     def in_words(self, error: sqlite3.DatabaseError) -> str | None:
         """What an error is told as; None for one of ours, which is raised as it is."""
-        raise NotImplementedError
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:

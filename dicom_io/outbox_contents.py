@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
+from dicom_io.store import sync_folder
+
 _TOGETHER = 100
 """Files that are open at one time."""
 
@@ -24,7 +26,7 @@ class Contents:
         self._owner = owner
         if not folder.is_dir():
             folder.mkdir(mode=0o700, exist_ok=True)
-            _sync_folder(folder.parent)
+            sync_folder(folder.parent)
 
     def path(self, sha256: str) -> Path:
         """Where the file of this hash lies, if it is kept."""
@@ -37,7 +39,7 @@ class Contents:
         while some := list(islice(waiting, _TOGETHER)):
             folders |= self._put_some(some)
         for folder in sorted(folders):
-            _sync_folder(folder)
+            sync_folder(folder)
 
     def _put_some(self, contents: Sequence[tuple[str, bytes]]) -> set[Path]:
         """Writes files and has them durable, but for their names; the folders that are still to be synced.
@@ -102,11 +104,3 @@ class Contents:
 def _remove_parts(parts: Iterable[tuple[int, Path, Path]]) -> None:
     for _, part, _ in parts:
         part.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -131,7 +131,7 @@ class ObjectStore:
             if target.exists():
                 return False
             part.rename(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
             return True
 
     def _write(self, header: bytes, dataset: bytes | memoryview) -> Path:
@@ -312,11 +312,12 @@ def _make_folders(top: Path, folder: Path) -> None:
         return
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(folder.parent)
-    _sync_folder(top)
+    sync_folder(folder.parent)
+    sync_folder(top)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Returns when which files a folder holds is on disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
