@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import importlib
 import os
 import socket
 from dataclasses import dataclass
@@ -73,9 +75,22 @@ def join(device: str) -> World:
         torch.cuda.set_device(picked)
     if not dist.is_initialized():
         stay_on_this_machine()
+        # Its functions keep, as their default, the group that is there when they are imported: DDP imports them, and
+        # gloo's threads would outlive the group and abort the process at its end.
+        importlib.import_module("torch.distributed.nn.functional")
         dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", timeout=TIME_OUT)
-        atexit.register(dist.destroy_process_group)
+        atexit.register(leave)
     return World(dist.get_rank(), size, picked)
+
+
+def leave() -> None:
+    """Parts from the other processes and ends the threads that talked to them; nothing if it has not joined.
+
+    At the end of a process it happens by itself.
+    """
+    if dist.is_initialized():
+        gc.collect()  # a model in a cycle of references still holds the group
+        dist.destroy_process_group()
 
 
 def stay_on_this_machine() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from toy_task import ToyTask, recipe
 
-from models.training.distributed import join
+from models.training.distributed import join, leave
 from models.training.loop import train
 from models.training.model_folder import weights_digest
 from models.training.task import Batch
@@ -37,13 +37,16 @@ def main() -> None:
     asked = iter([False] * 4 + [True])
     train(ToyTask(plan), plan, folder / "halves", should_stop=lambda: next(asked))
     resumed = train(ToyTask(plan), plan, folder / "halves")
+    rank = join("cpu").rank
+    leave()
     record = {
+        "threads": [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")],
         "batches": batches,
         "whole": weights_digest(trained.weights),
         "resumed": weights_digest(resumed.weights),
         "parameters": {name: one.detach().clone() for name, one in networks[0].named_parameters()},
     }
-    torch.save(record, folder / f"rank-{join('cpu').rank}.pt")
+    torch.save(record, folder / f"rank-{rank}.pt")
 
 
 if __name__ == "__main__":
