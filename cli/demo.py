@@ -37,7 +37,7 @@ def command(configuration: Configuration, output: Output, out: Path, small: bool
     """
     from cli import demo_models
     from dataset_builder.verify import check
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
     from dicom_io.testbed.embedded import EmbeddedArchive
     from dicom_io.testbed.phantoms import write_phantoms
 

@@ -37,7 +37,7 @@ def train_and_look(configuration: Configuration, output: Output, out: Path, smal
     The new patient is none of the dataset's, so all of its splits may train.
     """
     from cli import demo_results, finding
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
     from dicom_io.testbed.newcomer import write_newcomer
     from models import recipe as recipes
     from models.predictions_table import write_predictions

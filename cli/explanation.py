@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
     from dataset_builder.ledger import SqliteLedger
     from deeplesion_miner.filters import RuleVerdict
-    from deeplesion_miner.types import Bookmark, Fact, ImageHeader, ImageRef, Kept, Lesion, StudyOutcome, Verdict
+    from deeplesion_miner.studies import StudyOutcome
+    from deeplesion_miner.types import Bookmark, Fact, ImageHeader, ImageRef, Kept, Lesion, Verdict
 
 
 @dataclass(frozen=True)

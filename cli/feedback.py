@@ -21,7 +21,8 @@ from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
     from deeplesion_miner.feedback_rows import FeedbackRow
-    from deeplesion_miner.types import StudyQuery, Unreadable
+    from deeplesion_miner.studies import StudyQuery
+    from deeplesion_miner.types import Unreadable
 
 EXAMPLE = """
 mine feedback --archive PACS@pacs.example.org:104 --from 2026-01-01 --out feedback.parquet

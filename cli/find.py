@@ -16,7 +16,7 @@ from cli.output import Output, notice, plural
 from cli.study_options import study_options, study_query
 
 if TYPE_CHECKING:
-    from deeplesion_miner.types import StudyListing, StudyQuery
+    from deeplesion_miner.studies import StudyListing, StudyQuery
 
 EXAMPLE = """
 mine find PACS@pacs.example.org:104 --from 2026-01-01 --to 2026-01-31

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from cli.study_volumes import SeriesVolumes
     from deeplesion_miner.detection import Detection
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
     from models.delineation.delineate import Delineator
     from models.detectors.port import Detector
     from models.marks import KeySlice

@@ -12,7 +12,7 @@ from cli.output import plural, size_text
 if TYPE_CHECKING:
     from dataset_builder.ledger import Funnel, Loss
     from deeplesion_miner.dataset import BuildSummary
-    from deeplesion_miner.types import Transfers
+    from deeplesion_miner.studies import Transfers
 
 HARMLESS = frozenset({"not_dicom"})
 """Reasons of unreadable objects that do not make a run partial."""

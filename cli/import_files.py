@@ -28,7 +28,7 @@ def command(configuration: Configuration, output: Output, paths: tuple[Path, ...
     Folders are searched whole; files are read where they lie and never changed. What is no DICOM object is
     passed over and counted.
     """
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
 
     settings = configuration.settings
     refuse_own_folders(settings, paths)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from dataset_builder.ledger import SqliteLedger
     from dataset_builder.stage import Stage
     from deeplesion_miner.miner import RunSummary
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
     from dicom_io.opening import ArchiveSettings
 
 

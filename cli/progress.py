@@ -15,7 +15,7 @@ from cli.exits import Exit
 from cli.output import notice
 
 if TYPE_CHECKING:
-    from deeplesion_miner.types import StudyOutcome, StudyRef
+    from deeplesion_miner.studies import StudyOutcome, StudyRef
 
 
 class Bar:

@@ -128,7 +128,7 @@ def run_job(request: JobRequest, settings: Settings) -> Emission | Failure:
 def _looked(request: JobRequest, settings: Settings) -> Emission:
     from cli.finding import DROPPED, in_studies
     from cli.results import results_of
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
     from dicom_io.emit import Emission, LeftOut
 
     rule = request.rule

@@ -11,7 +11,7 @@ from cli.options import DicomDate
 from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
 
 
 def study_options(function: Callable[..., Any], last_day: tuple[str, ...] = ("--to", "--until")) -> Callable[..., Any]:
@@ -33,7 +33,7 @@ def study_options_until(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def study_query(date_from: str | None, date_to: str | None, patient: str, studies: tuple[str, ...]) -> StudyQuery:
     """The query of the options; ConfigError for an impossible one."""
-    from deeplesion_miner.types import StudyQuery
+    from deeplesion_miner.studies import StudyQuery
 
     if date_from and date_to and date_to < date_from:
         raise ConfigError(f"--from {date_from} lies after --to {date_to}")

@@ -13,7 +13,8 @@ from deeplesion_miner.volumes import AxialStack, LeftOut, axial_stacks
 if TYPE_CHECKING:
     from deeplesion_miner.ports import Archive
     from deeplesion_miner.rules import Rules
-    from deeplesion_miner.types import ImageRef, StudyQuery, StudyRef
+    from deeplesion_miner.studies import StudyQuery, StudyRef
+    from deeplesion_miner.types import ImageRef
     from models.volume import Volume
 
 

@@ -18,7 +18,8 @@ from dataset_builder.outcome_json import from_json, to_json
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.ports import TRY_AGAIN
 from deeplesion_miner.reasons import message
-from deeplesion_miner.types import StudyOutcome, StudyRef, Transfers, Unreadable
+from deeplesion_miner.studies import StudyOutcome, StudyRef, Transfers
+from deeplesion_miner.types import Unreadable
 
 FILE_NAME = "ledger.sqlite"
 """Name of the ledger in the working folder."""

@@ -7,7 +7,8 @@ from dataclasses import astuple
 from typing import TypeAlias
 
 from dataset_builder.outcome_json import facts_to_json
-from deeplesion_miner.types import Kept, StudyOutcome, Unreadable, Verdict
+from deeplesion_miner.studies import StudyOutcome
+from deeplesion_miner.types import Kept, Unreadable, Verdict
 
 Row: TypeAlias = tuple[str | int | None, ...]
 

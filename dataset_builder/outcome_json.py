@@ -11,7 +11,8 @@ from cattrs import Converter
 from cattrs.preconf.json import make_converter
 from cattrs.strategies import configure_tagged_union
 
-from deeplesion_miner.types import Fact, ImagePlane, Segment, SegmentMm, StudyOutcome, Unreadable
+from deeplesion_miner.studies import StudyOutcome
+from deeplesion_miner.types import Fact, ImagePlane, Segment, SegmentMm, Unreadable
 
 
 @cache

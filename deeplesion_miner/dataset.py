@@ -13,7 +13,8 @@ from deeplesion_miner.ports import Ledger, Sink
 from deeplesion_miner.pseudonyms import Pseudonyms
 from deeplesion_miner.records import Sample
 from deeplesion_miner.rules import Rules
-from deeplesion_miner.types import Kept, Rejected, StudyOutcome, Verdict
+from deeplesion_miner.studies import StudyOutcome
+from deeplesion_miner.types import Kept, Rejected, Verdict
 
 
 @dataclass(frozen=True)

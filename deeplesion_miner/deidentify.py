@@ -19,17 +19,8 @@ from deeplesion_miner.pseudonyms import Pseudonyms
 from deeplesion_miner.reasons import message
 from deeplesion_miner.records import BookmarkRecord, LesionRecord, Sample, SliceRecord
 from deeplesion_miner.splits import split_of
-from deeplesion_miner.types import (
-    Bookmark,
-    Code,
-    Kept,
-    PatientFacts,
-    PlacedLesion,
-    Rejected,
-    Stack,
-    StackSlice,
-    StudyOutcome,
-)
+from deeplesion_miner.studies import PatientFacts, PlacedLesion, Stack, StackSlice, StudyOutcome
+from deeplesion_miner.types import Bookmark, Code, Kept, Rejected
 
 UNKNOWN_LESION_TYPE = -1
 """Coarse_lesion_type of DeepLesion until a model fills it."""

@@ -14,21 +14,8 @@ from deeplesion_miner.merge import merge
 from deeplesion_miner.placing import place
 from deeplesion_miner.ports import TRY_AGAIN, Archive, Ledger, PngStage, Progress
 from deeplesion_miner.rules import Rules
-from deeplesion_miner.types import (
-    Bookmark,
-    ImageHeader,
-    ImageRef,
-    Kept,
-    ObjectReading,
-    PatientFacts,
-    Rejected,
-    StudyListing,
-    StudyOutcome,
-    StudyQuery,
-    StudyRef,
-    Unreadable,
-    Verdict,
-)
+from deeplesion_miner.studies import ObjectReading, PatientFacts, StudyListing, StudyOutcome, StudyQuery, StudyRef
+from deeplesion_miner.types import Bookmark, ImageHeader, ImageRef, Kept, Rejected, Unreadable, Verdict
 
 FAILURES_BEFORE_GIVING_UP = 3
 """So many studies in a row that fail because the archive is away end the run; it can be resumed."""

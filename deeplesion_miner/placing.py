@@ -10,19 +10,8 @@ import schemas
 from deeplesion_miner import deeplesion
 from deeplesion_miner.ports import Archive, PngStage
 from deeplesion_miner.stacks import Headers, NumberedStack, number_stacks, series_key
-from deeplesion_miner.types import (
-    ImageHeader,
-    ImageRef,
-    InstanceListing,
-    Kept,
-    Note,
-    PlacedLesion,
-    Rejected,
-    Slice,
-    Stack,
-    StackSlice,
-    Unreadable,
-)
+from deeplesion_miner.studies import InstanceListing, PlacedLesion, Stack, StackSlice
+from deeplesion_miner.types import ImageHeader, ImageRef, Kept, Note, Rejected, Slice, Unreadable
 
 BodyBox = tuple[int, int, int, int]
 

@@ -9,19 +9,16 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from deeplesion_miner.records import Sample
-from deeplesion_miner.types import (
-    ImageHeader,
-    ImageRef,
+from deeplesion_miner.studies import (
     InstanceListing,
     ObjectReading,
-    Slice,
     StudyListing,
     StudyOutcome,
     StudyQuery,
     StudyRef,
     Transfers,
-    Unreadable,
 )
+from deeplesion_miner.types import ImageHeader, ImageRef, Slice, Unreadable
 
 TRY_AGAIN = "try again"
 """Stands in a ledger in place of the settings' digest, which it never equals, where the next run may find more."""

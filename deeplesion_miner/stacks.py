@@ -16,7 +16,8 @@ from itertools import pairwise
 import numpy as np
 
 from deeplesion_miner import deeplesion, geometry
-from deeplesion_miner.types import ImageHeader, ImagePlane, ImageRef, InstanceListing, Lesion, Note, Unreadable
+from deeplesion_miner.studies import InstanceListing
+from deeplesion_miner.types import ImageHeader, ImagePlane, ImageRef, Lesion, Note, Unreadable
 
 PARALLEL_COSINE = 0.9998
 """Planes whose normals differ by less than about 1.1 degrees belong to one stack."""

@@ -10,20 +10,17 @@ from pathlib import Path
 
 from pydicom.dataset import Dataset
 
-from deeplesion_miner.types import (
-    ImageHeader,
-    ImageRef,
+from deeplesion_miner.studies import (
     InstanceListing,
     ObjectReading,
     PatientFacts,
     SeriesListing,
-    Slice,
     StudyListing,
     StudyQuery,
     StudyRef,
     Transfers,
-    Unreadable,
 )
+from deeplesion_miner.types import ImageHeader, ImageRef, Slice, Unreadable
 from dicom_io import dialects, part10, pixels, planes
 from dicom_io.attributes import quiet, text
 from dicom_io.transport import Objects, Transport

@@ -11,7 +11,7 @@ from typing import Literal
 from pydicom.dataset import Dataset
 
 from deeplesion_miner.errors import ArchiveError
-from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from deeplesion_miner.studies import InstanceListing, SeriesListing, StudyQuery, StudyRef
 from dicom_io import query as q
 from dicom_io.address import Address
 from dicom_io.association import Limits

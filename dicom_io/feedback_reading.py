@@ -11,15 +11,8 @@ import schemas
 from deeplesion_miner.feedback_marks import Planes
 from deeplesion_miner.feedback_reports import ReadReport, RejectionNote
 from deeplesion_miner.results import Author
-from deeplesion_miner.types import (
-    ImagePlane,
-    ImageRef,
-    ObjectReading,
-    StudyListing,
-    StudyQuery,
-    StudyRef,
-    Unreadable,
-)
+from deeplesion_miner.studies import ObjectReading, StudyListing, StudyQuery, StudyRef
+from deeplesion_miner.types import ImagePlane, ImageRef, Unreadable
 from dicom_io import dialects, part10
 from dicom_io.archive import TransportArchive
 from dicom_io.attributes import items, quiet, text

@@ -14,7 +14,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef, Unreadable
+from deeplesion_miner.studies import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from deeplesion_miner.types import Unreadable
 from dicom_io import part10
 from dicom_io import query as q
 from dicom_io.attributes import integer, quiet, text

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pydicom.dataset import Dataset
 
 from deeplesion_miner import geometry
-from deeplesion_miner.types import ImageHeader, ImagePlane, ImageRef, PatientFacts, Unreadable
+from deeplesion_miner.studies import PatientFacts
+from deeplesion_miner.types import ImageHeader, ImagePlane, ImageRef, Unreadable
 from dicom_io.attributes import first, integer, items, number, numbers, quiet, text, texts
 
 MAX_FRAMES = 65_536

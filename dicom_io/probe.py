@@ -14,7 +14,7 @@ from pydicom.uid import UID
 from pynetdicom import AE
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
-from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from deeplesion_miner.studies import InstanceListing, SeriesListing, StudyQuery, StudyRef
 from dicom_io import attributes, negotiation
 from dicom_io import query as q
 from dicom_io.address import Address

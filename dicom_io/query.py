@@ -14,7 +14,7 @@ from fnmatch import fnmatchcase
 from pydicom.dataset import Dataset
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
-from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from deeplesion_miner.studies import InstanceListing, SeriesListing, StudyQuery, StudyRef
 from dicom_io.attributes import integer, quiet, text
 from dicom_io.store import normal_uid
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from datetime import time as clock_time
 
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from deeplesion_miner.studies import InstanceListing, SeriesListing, StudyQuery, StudyRef
 from dicom_io.transport import Objects, Transport
 
 _BURST = 32

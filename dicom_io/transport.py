@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from deeplesion_miner.types import InstanceListing, SeriesListing, StudyQuery, StudyRef, Unreadable
+from deeplesion_miner.studies import InstanceListing, SeriesListing, StudyQuery, StudyRef
+from deeplesion_miner.types import Unreadable
 
 
 class Transport(Protocol):

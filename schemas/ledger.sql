@@ -65,7 +65,7 @@ CREATE TABLE unreadable (
 ) STRICT;
 CREATE INDEX unreadable_by_study ON unreadable (study_instance_uid);
 
--- What moved for each study and what did not: deeplesion_miner.types.Transfers, name for name.
+-- What moved for each study and what did not: deeplesion_miner.studies.Transfers, name for name.
 CREATE TABLE transfer (
   study_instance_uid     TEXT NOT NULL PRIMARY KEY REFERENCES study (study_instance_uid),
   objects                INTEGER NOT NULL,

@@ -8,7 +8,8 @@ from __future__ import annotations
 from pydicom.dataset import Dataset
 
 import schemas
-from deeplesion_miner.types import Bookmark, Kind, ObjectReading, PatientFacts, Source, Unreadable
+from deeplesion_miner.studies import ObjectReading, PatientFacts
+from deeplesion_miner.types import Bookmark, Kind, Source, Unreadable
 from dicom_io.attributes import items, quiet, text
 from dicom_io.dialects import tid1500
 from dicom_io.dialects.content_tree import content_tree

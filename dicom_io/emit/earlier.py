@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 
 import schemas
 from deeplesion_miner.results import OURSELVES, ObjectRef, Result, moment
-from deeplesion_miner.types import ObjectReading, Unreadable
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Unreadable
 from dicom_io import part10
 from dicom_io.attributes import items, quiet, text
 from dicom_io.dialects import read_object

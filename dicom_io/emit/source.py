@@ -9,7 +9,8 @@ from pathlib import Path
 from pydicom.dataset import Dataset
 
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.types import ImageHeader, ImagePlane, ImageRef, PatientFacts, Unreadable
+from deeplesion_miner.studies import PatientFacts
+from deeplesion_miner.types import ImageHeader, ImagePlane, ImageRef, Unreadable
 from dicom_io import part10, planes
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from deeplesion_miner.errors import ArchiveError
-from deeplesion_miner.types import InstanceListing, SeriesListing
+from deeplesion_miner.studies import InstanceListing, SeriesListing
 from dicom_io import query
 from dicom_io.address import Address
 from dicom_io.association import Limits

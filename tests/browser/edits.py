@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydicom import dcmread
 
-from deeplesion_miner.types import ObjectReading, Vector
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Vector
 from dicom_io.dialects import read_object
 from dicom_io.emit import EmittedObject
 from tests.browser.archive import WebArchive

@@ -14,7 +14,8 @@ import pytest
 from pydicom import dcmread
 
 from deeplesion_miner.geometry import to_patient_mm, to_px
-from deeplesion_miner.types import Bookmark, ObjectReading, Vector
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Bookmark, Vector
 from dicom_io.dialects import read_object
 from dicom_io.emit import EmitSettings, emit
 from tests.browser import archive, driver, ohif, overlay, phantom

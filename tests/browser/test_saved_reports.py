@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from pydicom import dcmread
 
-from deeplesion_miner.types import Bookmark, ObjectReading, Segment
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Bookmark, Segment
 from dicom_io.dialects import read_object
 
 SAMPLES = Path(__file__).parents[1] / "feedback_samples"

@@ -15,7 +15,8 @@ from cli.finding import LONGEST_PICTURES, Finding, Predictor, in_studies
 from cli.main import run
 from dataset_builder.manifest import MANIFEST, manifest_of, to_json
 from deeplesion_miner.detection import Detection
-from deeplesion_miner.types import Box, StudyQuery
+from deeplesion_miner.studies import StudyQuery
+from deeplesion_miner.types import Box
 from dicom_io.testbed.embedded import EmbeddedArchive
 from dicom_io.testbed.identity import StudyIdentity
 from dicom_io.testbed.newcomer import FARID, LESIONS, write_newcomer

@@ -17,7 +17,7 @@ from cli import config
 from cli.exits import Exit
 from cli.finding import DatasetWork, Finding, Predictor, Run, in_dataset, in_studies
 from cli.main import run
-from deeplesion_miner.types import StudyQuery
+from deeplesion_miner.studies import StudyQuery
 from dicom_io.testbed.identity import StudyIdentity
 from dicom_io.testbed.newcomer import FARID, LESIONS
 from dicom_io.testbed.series import SeriesPlan, Size, write_series

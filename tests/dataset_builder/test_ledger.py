@@ -21,6 +21,7 @@ from dataset_builder.ledger_file import SCHEMA_VERSION, LedgerNotWorking
 from dataset_builder.outcome_json import from_json, to_json
 from deeplesion_miner.errors import ConfigError, LedgerInUse
 from deeplesion_miner.ports import TRY_AGAIN, Ledger
+from deeplesion_miner.studies import PatientFacts, PlacedLesion, Stack, StackSlice, StudyOutcome, StudyRef, Transfers
 from deeplesion_miner.types import (
     Axis,
     Bookmark,
@@ -32,17 +33,10 @@ from deeplesion_miner.types import (
     Kind,
     Lesion,
     Note,
-    PatientFacts,
-    PlacedLesion,
     Rejected,
     Segment,
     SegmentMm,
     Source,
-    Stack,
-    StackSlice,
-    StudyOutcome,
-    StudyRef,
-    Transfers,
     Unreadable,
 )
 

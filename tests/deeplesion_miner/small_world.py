@@ -11,26 +11,18 @@ from core_factories import axial_plane, header, image_ref
 
 from deeplesion_miner.errors import ArchiveError
 from deeplesion_miner.records import Sample
-from deeplesion_miner.types import (
-    Axis,
-    Bookmark,
-    ImageHeader,
-    ImageRef,
+from deeplesion_miner.studies import (
     InstanceListing,
-    Kind,
     ObjectReading,
     PatientFacts,
-    Segment,
     SeriesListing,
-    Slice,
-    Source,
     StudyListing,
     StudyOutcome,
     StudyQuery,
     StudyRef,
     Transfers,
-    Unreadable,
 )
+from deeplesion_miner.types import Axis, Bookmark, ImageHeader, ImageRef, Kind, Segment, Slice, Source, Unreadable
 
 INTERVAL_MM = 5.0
 

@@ -12,7 +12,8 @@ from deeplesion_miner.errors import SumsDoNotHold
 from deeplesion_miner.miner import MineSettings, mine
 from deeplesion_miner.pseudonyms import Pseudonyms
 from deeplesion_miner.rules import Rules
-from deeplesion_miner.types import Axis, Segment, StudyQuery
+from deeplesion_miner.studies import StudyQuery
+from deeplesion_miner.types import Axis, Segment
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)))
 

@@ -16,19 +16,8 @@ from deeplesion_miner.deidentify import (
     deidentify,
 )
 from deeplesion_miner.pseudonyms import Pseudonyms
-from deeplesion_miner.types import (
-    Code,
-    Kept,
-    Note,
-    PatientFacts,
-    PlacedLesion,
-    Rejected,
-    Stack,
-    StackSlice,
-    StudyOutcome,
-    StudyRef,
-    Unreadable,
-)
+from deeplesion_miner.studies import PatientFacts, PlacedLesion, Stack, StackSlice, StudyOutcome, StudyRef
+from deeplesion_miner.types import Code, Kept, Note, Rejected, Unreadable
 
 PSEUDONYMS = Pseudonyms(bytes(range(32)))
 SECRETS = ("Meier", "MRN-4711", "19610203", "20190314", "1.2.840.99.1", "1.2.840.99.2", "1.2.840.99.3", "Hospital")

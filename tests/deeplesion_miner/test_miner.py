@@ -22,7 +22,8 @@ from deeplesion_miner.errors import ArchiveError, SumsDoNotHold
 from deeplesion_miner.miner import MineSettings, RunSummary, find, mine, mine_study
 from deeplesion_miner.ports import Archive
 from deeplesion_miner.rules import Rules
-from deeplesion_miner.types import ImageRef, Kind, StudyOutcome, StudyQuery, StudyRef, Unreadable
+from deeplesion_miner.studies import StudyOutcome, StudyQuery, StudyRef
+from deeplesion_miner.types import ImageRef, Kind, Unreadable
 
 
 def away(temporary: bool = True) -> ArchiveError:

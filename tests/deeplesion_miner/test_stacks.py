@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplesion_miner.stacks import NumberedStack, number_stacks, series_key
-from deeplesion_miner.types import ImageHeader, ImagePlane, InstanceListing, Unreadable
+from deeplesion_miner.studies import InstanceListing
+from deeplesion_miner.types import ImageHeader, ImagePlane, Unreadable
 
 Fetch = Callable[[Collection[str]], Mapping[str, tuple[ImageHeader, ...] | Unreadable]]
 

@@ -19,17 +19,8 @@ from little_objects import (
 )
 
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.types import (
-    ImageRef,
-    Kind,
-    ObjectReading,
-    Slice,
-    StudyListing,
-    StudyQuery,
-    StudyRef,
-    Transfers,
-    Unreadable,
-)
+from deeplesion_miner.studies import ObjectReading, StudyListing, StudyQuery, StudyRef, Transfers
+from deeplesion_miner.types import ImageRef, Kind, Slice, Unreadable
 from dicom_io.archive import TransportArchive
 from dicom_io.association import Limits
 from dicom_io.opening import ArchiveOpener, ArchiveSettings, open_archive

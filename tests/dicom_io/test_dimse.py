@@ -27,7 +27,7 @@ from pynetdicom import AE, evt
 from servers import Server, free_port
 
 from deeplesion_miner.errors import ArchiveError
-from deeplesion_miner.types import StudyQuery
+from deeplesion_miner.studies import StudyQuery
 from dicom_io import negotiation
 from dicom_io.address import Address
 from dicom_io.association import Limits

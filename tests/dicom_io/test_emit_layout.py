@@ -16,7 +16,8 @@ from pydicom.dataset import Dataset
 import schemas
 from deeplesion_miner.detection import PixelMask
 from deeplesion_miner.results import Author, ObjectRef, Prior, ReportedLesion, Result, coded
-from deeplesion_miner.types import Box, ImageRef, PatientFacts, Segment
+from deeplesion_miner.studies import PatientFacts
+from deeplesion_miner.types import Box, ImageRef, Segment
 from dicom_io import planes
 from dicom_io.content_digest import content_digest
 from dicom_io.emit import KINDS, EmitSettings, emit, identity

@@ -21,18 +21,8 @@ from pydicom.dataset import Dataset
 
 from deeplesion_miner import geometry
 from deeplesion_miner.results import Author, ObjectRef, Prior, ReportedLesion, Result, coded
-from deeplesion_miner.types import (
-    Axis,
-    Bookmark,
-    Box,
-    Code,
-    ImagePlane,
-    ImageRef,
-    Kind,
-    ObjectReading,
-    PatientFacts,
-    Segment,
-)
+from deeplesion_miner.studies import ObjectReading, PatientFacts
+from deeplesion_miner.types import Axis, Bookmark, Box, Code, ImagePlane, ImageRef, Kind, Segment
 from dicom_io import lint, planes
 from dicom_io.dialects import read_object
 from dicom_io.emit import EmitSettings, EmittedObject, emit

@@ -17,7 +17,8 @@ from deeplesion_miner.detection import Detection
 from deeplesion_miner.feedback import feedback
 from deeplesion_miner.feedback_reports import RejectionNote
 from deeplesion_miner.results import Author, of_detections
-from deeplesion_miner.types import Box, ImagePlane, Segment, StudyQuery
+from deeplesion_miner.studies import StudyQuery
+from deeplesion_miner.types import Box, ImagePlane, Segment
 from dicom_io.emit import emit
 from dicom_io.emit.source import SourceImages
 from dicom_io.feedback_reading import StudyReports, author_of, rejection_note, study_reports

@@ -19,7 +19,7 @@ from little_objects import (
 )
 
 from deeplesion_miner.errors import ConfigError
-from deeplesion_miner.types import StudyQuery
+from deeplesion_miner.studies import StudyQuery
 from dicom_io.folder import FolderIndex, FolderTransport
 
 

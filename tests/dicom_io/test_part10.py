@@ -28,7 +28,8 @@ from pydicom.uid import (
 )
 from report_by_hand import cross, group, measured
 
-from deeplesion_miner.types import ImageRef, Kind, ObjectReading, Slice, Unreadable
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import ImageRef, Kind, Slice, Unreadable
 from dicom_io import part10
 from dicom_io.dialects import read_object
 from dicom_io.pixels import decode

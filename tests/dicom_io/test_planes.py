@@ -8,7 +8,8 @@ import pytest
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 
-from deeplesion_miner.types import ImageHeader, ImagePlane, PatientFacts, Unreadable
+from deeplesion_miner.studies import PatientFacts
+from deeplesion_miner.types import ImageHeader, ImagePlane, Unreadable
 from dicom_io.planes import MAX_FRAMES, age_years, headers_of, patient_of
 
 

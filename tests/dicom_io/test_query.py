@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
 from deeplesion_miner.errors import ArchiveError, ConfigError
-from deeplesion_miner.types import StudyQuery, StudyRef
+from deeplesion_miner.studies import StudyQuery, StudyRef
 from dicom_io import query as q
 
 TODAY = date(2024, 6, 30)

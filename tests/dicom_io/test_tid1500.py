@@ -31,7 +31,8 @@ from report_by_hand import (
     text,
 )
 
-from deeplesion_miner.types import Bookmark, Code, ImageRef, Kind, ObjectReading, Segment, SegmentMm
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Bookmark, Code, ImageRef, Kind, Segment, SegmentMm
 from dicom_io.dialects import read_object
 
 AREA = ("42798000", "SCT", "Area")

@@ -24,7 +24,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
-from deeplesion_miner.types import Axis, Bookmark, ImageRef, Kind, ObjectReading, Segment, SegmentMm
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Axis, Bookmark, ImageRef, Kind, Segment, SegmentMm
 from dicom_io.dialects import read_object
 
 LONG_PX, SHORT_PX = ((10.25, 20.5), (50.75, 22.5)), ((30.5, 11.5), (29.5, 33.25))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from deeplesion_miner.feedback import feedback
 from deeplesion_miner.feedback_rows import FeedbackRow
-from deeplesion_miner.types import StudyQuery
+from deeplesion_miner.studies import StudyQuery
 from dicom_io.feedback_reading import study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings
 from tests.experiments.planted_edits import Planted, Said, plant

@@ -21,7 +21,8 @@ import highdicom
 import pydicom
 
 from deeplesion_miner.results import ObjectRef, Prior, Result, coded
-from deeplesion_miner.types import Kind, ObjectReading, Segment
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Kind, Segment
 from dicom_io.dialects import read_object
 from dicom_io.emit import EmitSettings, emit
 from dicom_io.emit.envelope import PATIENT, REQUIRED, STUDY

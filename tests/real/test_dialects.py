@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from deeplesion_miner.types import Axis, Bookmark, Kind, ObjectReading, Segment
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Axis, Bookmark, Kind, Segment
 from dicom_io import part10
 from dicom_io.dialects import read_object
 

@@ -12,7 +12,8 @@ from dicom_validators import dcentvfy, dciodvfy, dsrdump, tid1500reader
 from real_series import MADE, SERIES, crossed, image_paths, without_values
 
 from deeplesion_miner.results import Author, ObjectRef, ReportedLesion, Result, coded
-from deeplesion_miner.types import Bookmark, Kind, ObjectReading, Segment
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Bookmark, Kind, Segment
 from dicom_io import lint, part10
 from dicom_io.dialects import read_object
 from dicom_io.emit import Emission, EmitSettings, emit, envelope

@@ -20,7 +20,7 @@ from cli.main import run
 from deeplesion_miner.feedback import feedback
 from deeplesion_miner.feedback_rows import FeedbackRow
 from deeplesion_miner.results import Result
-from deeplesion_miner.types import StudyQuery
+from deeplesion_miner.studies import StudyQuery
 from dicom_io.emit.from_archive import emit_from
 from dicom_io.feedback_reading import study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings

@@ -14,7 +14,7 @@ from pydicom import dcmread
 
 from deeplesion_miner.feedback import Feedback, feedback
 from deeplesion_miner.feedback_rows import FeedbackRow
-from deeplesion_miner.types import StudyQuery
+from deeplesion_miner.studies import StudyQuery
 from dicom_io.feedback_reading import study_reports
 from dicom_io.opening import ArchiveOpener, ArchiveSettings
 from dicom_io.testbed.newcomer import write_newcomer

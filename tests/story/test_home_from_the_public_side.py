@@ -17,7 +17,8 @@ from dataset_builder.ledger import SqliteLedger
 from deeplesion_miner.detection import Detection, PixelMask
 from deeplesion_miner.errors import ConfigError
 from deeplesion_miner.homecoming import NotHome, home
-from deeplesion_miner.types import Box, ImageRef, ObjectReading, Segment
+from deeplesion_miner.studies import ObjectReading
+from deeplesion_miner.types import Box, ImageRef, Segment
 from dicom_io.dialects import read_object
 from dicom_io.testbed.embedded import EmbeddedArchive
 from dicom_io.testbed.phantoms import write_phantoms
