@@ -5,13 +5,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
+from typing import TypeAlias
 
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.filereader import read_dataset
 from pydicom.uid import (
     UID,
     DeflatedExplicitVRLittleEndian,
@@ -26,23 +25,24 @@ from dicom_io.structure import (
     LONG_VRS,
     SHORT_VRS,
     BrokenStructure,
+    Built,
     Encoding,
     after_meta,
     at_pixels,
     build,
     never,
-    survey,
 )
 
 PREAMBLE_BYTES = 128
 TRANSFER_SYNTAX_UID = 0x00020010
 EXPLICIT_LITTLE = Encoding(implicit=False, little=True)
-MAX_PYDICOM_DEPTH = 32
-"""pydicom reads nested sequences by recursion: what nests deeper is read without it."""
 MAX_DEPTH = 100_000
 """A content tree deeper than this is an attack, not a report."""
 MAX_INFLATED_BYTES = 1 << 30
 """A deflated data set that grows beyond this is not inflated further."""
+HEAD_BYTES = 1 << 16
+"""What stands before the pixel data nearly always fits in here; the rest of such a file is not read."""
+Stop: TypeAlias = Callable[[int], bool]
 FIRST_GROUPS = frozenset({0x0002, 0x0004, 0x0008})
 """A data set without file meta information begins with one of these groups (PS3.5 section 7.1, PS3.3 annex C)."""
 STATED = {
@@ -69,36 +69,62 @@ class _SetAside(Exception):
         self.why = why
 
 
-def read(path_or_bytes: Path | str | bytes, *, pixels: bool = True, source: str = "") -> Dataset | Unreadable:
+def read(
+    path_or_bytes: Path | str | bytes, *, pixels: bool = True, only: AbstractSet[int] | None = None, source: str = ""
+) -> Dataset | Unreadable:
     """The data set of a DICOM file, or Unreadable with the reason; it always has `file_meta.TransferSyntaxUID`.
 
-    `pixels=False` stops before the pixel data, so that a file that is truncated there is still read. `source`
-    names the object in an Unreadable, by default its path. Files without preamble or file meta information are
-    read where they look like a data set. Raises OSError where the file itself cannot be opened.
+    `pixels=False` stops before the pixel data, so that a file that is truncated there is still read. `only` names
+    the tags that the data set shall have, beside its character set. `source` names the object in an Unreadable, by
+    default its path. Files without preamble or file meta information are read where they look like a data set.
+    Raises OSError where the file itself cannot be opened.
     """
-    data = path_or_bytes if isinstance(path_or_bytes, bytes) else Path(path_or_bytes).read_bytes()
-    named = source or ("" if isinstance(path_or_bytes, bytes) else str(path_or_bytes))
+    stop = never if pixels else at_pixels
+    if isinstance(path_or_bytes, bytes):
+        return _whole(path_or_bytes, stop, only, source)
+    path = Path(path_or_bytes)
+    with path.open("rb") as file:
+        head = b"" if pixels else file.read(HEAD_BYTES)
+        if len(head) == HEAD_BYTES:
+            dataset = _header(head, only)
+            if dataset is not None:
+                return dataset
+        data = head + file.read()
+    return _whole(data, stop, only, source or str(path))
+
+
+def _whole(data: bytes, stop: Stop, only: AbstractSet[int] | None, source: str) -> Dataset | Unreadable:
     with quiet():
         try:
-            return _read(data, at_pixels if not pixels else never)
+            return _read(data, stop, only).dataset
         except _SetAside as problem:
-            return Unreadable(named, problem.why, detail=str(problem))
+            return Unreadable(source, problem.why, detail=str(problem))
 
 
-def _read(data: bytes, stop: Callable[[int], bool]) -> Dataset:
+def _header(head: bytes, only: AbstractSet[int] | None) -> Dataset | None:
+    """The data set before the pixel data where these lie within the head of the file; None where that is not sure."""
+    with quiet():
+        try:
+            found = _read(head, at_pixels, only)
+        except _SetAside:
+            return None
+    return found.dataset if found.stopped else None
+
+
+def _read(data: bytes, stop: Stop, only: AbstractSet[int] | None) -> Built:
     found = _find(data)
     syntax = UID(text(found.meta, "TransferSyntaxUID"))
     start = found.start
     if syntax == DeflatedExplicitVRLittleEndian:
         data, start = _inflated(data[start:]), 0
     encoding = _encoding(data, start, syntax)
-    ds = _data_set(data, start, encoding, stop)
+    built = _built(data, start, encoding, stop, only)
     if not syntax:
         # What stands there may be an element whose value cannot be read: it is replaced, never converted.
         found.meta.pop(TRANSFER_SYNTAX_UID, None)
-        found.meta.TransferSyntaxUID = _syntax_found_out(ds, encoding)
-    ds.file_meta = found.meta
-    return ds
+        found.meta.TransferSyntaxUID = _syntax_found_out(built.dataset, encoding)
+    built.dataset.file_meta = found.meta
+    return built
 
 
 def _find(data: bytes) -> _Found:
@@ -120,9 +146,8 @@ def _find(data: bytes) -> _Found:
     if group != b"\x02\x00":
         return _Found(FileMetaDataset(), start)
     encoding = EXPLICIT_LITTLE if data[start + 4 : start + 6].isalpha() else Encoding(True, True)
-    end = _surveyed(data, start, encoding, after_meta)[0]
-    meta = _data_set(data[:end], start, encoding, never)
-    return _Found(FileMetaDataset(meta), end)
+    meta = _built(data, start, encoding, after_meta)
+    return _Found(FileMetaDataset(meta.dataset), meta.end)
 
 
 def _looks_like_a_data_set(data: bytes) -> bool:
@@ -174,25 +199,10 @@ def _inflated(deflated: bytes) -> bytes:
     raise _SetAside("truncated", f"the deflated data set ends early, after {len(data)} bytes; fetch it again")
 
 
-def _surveyed(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool]) -> tuple[int, int]:
+def _built(data: bytes, start: int, encoding: Encoding, stop: Stop, only: AbstractSet[int] | None = None) -> Built:
     try:
-        found = survey(data, start, encoding, stop)
+        return build(data, start, encoding, stop, MAX_DEPTH, only)
     except BrokenStructure as problem:
         raise _SetAside(problem.why, f"{problem}; copy or fetch it again, or repair it at its source") from problem
-    return found.end, found.depth
-
-
-def _data_set(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool]) -> Dataset:
-    end, depth = _surveyed(data, start, encoding, stop)
-    try:
-        if depth <= MAX_PYDICOM_DEPTH:
-            stream = BytesIO(data[:end])
-            stream.seek(start)
-            with suppress(*DECODING_ERRORS):
-                return read_dataset(stream, encoding.implicit, encoding.little)
-        # Too deep for pydicom, or whole by the survey and yet not readable for pydicom.
-        return build(data, start, encoding, stop, MAX_DEPTH)
-    except BrokenStructure as problem:
-        raise _SetAside(problem.why, f"{problem}; repair the object at its source") from problem
     except DECODING_ERRORS as error:
         raise _SetAside("bad_encoding", f"{type(error).__name__}: {error}; repair the object at its source") from error

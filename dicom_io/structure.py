@@ -1,15 +1,17 @@
-"""The structure of an encoded data set, walked without recursion: how deep it nests, whether it is whole.
+"""An encoded data set, read in one walk without recursion that sees whether it is whole and how deep it nests.
 
 pydicom reads nested sequences by recursion, takes a file that ends early for a short one, and trusts lengths.
-So `survey` looks first. What nests deeper than pydicom can follow is read by `build`, which gives the same data
-set. Encoding rules: PS3.5 section 7 (elements, sequences of items), annex A (transfer syntaxes).
+`build` does none of this and gives the same data set, whose values pydicom converts when they are asked for.
+Encoding rules: PS3.5 section 7 (elements, sequences of items), annex A (transfer syntaxes).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from pydicom.charset import convert_encodings, default_encoding
 from pydicom.datadict import dictionary_VR
@@ -26,6 +28,9 @@ SHORT_VRS = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI
 """With a length of two bytes (PS3.5 table 7.1-2)."""
 LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """With a length of four bytes after two that are reserved (PS3.5 table 7.1-1)."""
+DELIMITER_GROUP = 0xFFFE
+KNOWN_TAGS = 8192
+"""So many tags are remembered to be sequences or not; the dictionary of the standard has some five thousand."""
 
 
 class BrokenStructure(ValueError):
@@ -45,11 +50,12 @@ class Encoding:
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What a walk found: where it stopped and how many sequences enclose the innermost item."""
+class Built:
+    """A data set and where the walk ended: `stopped` at a tag that it was to stop at, else with the data."""
 
+    dataset: Dataset
     end: int
-    depth: int
+    stopped: bool
 
 
 def never(tag: int) -> bool:
@@ -67,24 +73,24 @@ def after_meta(tag: int) -> bool:
     return tag >> 16 != 2
 
 
-def survey(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool] = never) -> Survey:
-    """Walks the data set from `start` to its end or to the first top-level tag that `stop` names.
+def build(
+    data: bytes,
+    start: int,
+    encoding: Encoding,
+    stop: Callable[[int], bool],
+    max_depth: int,
+    only: AbstractSet[int] | None = None,
+) -> Built:
+    """The data set from `start` to the end or to the first top-level tag that `stop` names, as pydicom reads it.
 
-    Raises BrokenStructure with 'truncated' where the bytes end inside an element, else 'bad_encoding'.
+    Its sequences are read at once and to any depth up to `max_depth`. `only` names the top-level tags that the
+    data set shall have, and SpecificCharacterSet (0008,0005) with them; the others are walked over. Raises
+    BrokenStructure with 'truncated' where the bytes end inside an element, with 'too_deep' beyond `max_depth`, else
+    with 'bad_encoding'.
     """
-    walk = _Walk(data, start, encoding, stop, max_depth=None, building=False)
+    walk = _Walk(data, start, encoding, stop, max_depth, only)
     walk.run()
-    return Survey(walk.position, walk.depth)
-
-
-def build(data: bytes, start: int, encoding: Encoding, stop: Callable[[int], bool], max_depth: int) -> Dataset:
-    """The data set as pydicom reads it, its sequences read at once and to any depth up to `max_depth`.
-
-    Raises BrokenStructure as `survey` does, and with 'too_deep' beyond `max_depth`.
-    """
-    walk = _Walk(data, start, encoding, stop, max_depth=max_depth, building=True)
-    walk.run()
-    return walk.root.finish()
+    return Built(walk.root.finish(), walk.position, walk.stopped)
 
 
 @dataclass
@@ -94,8 +100,10 @@ class _Level:
     end: int
     closed_by_tag: bool
     encoding: Encoding
-    charset: list[str]
+    charset: str | list[str]
     tag: int = 0
+    kept: bool = True
+    """False inside a sequence that nobody asked for."""
     elements: dict[BaseTag, DataElement | RawDataElement] = field(default_factory=dict)
     items: list[Dataset] | None = None
 
@@ -123,14 +131,14 @@ class _Walk:
         start: int,
         encoding: Encoding,
         stop: Callable[[int], bool],
-        *,
-        max_depth: int | None,
-        building: bool,
+        max_depth: int,
+        only: AbstractSet[int] | None,
     ) -> None:
         self.data, self.position, self.stop = data, start, stop
-        self.max_depth, self.building = max_depth, building
-        self.depth = 0
-        self.root = _Level(len(data), False, self._detected(start, encoding), [default_encoding])
+        self.max_depth = max_depth
+        self.only = None if only is None else only | {SPECIFIC_CHARACTER_SET}
+        self.stopped = False
+        self.root = _Level(len(data), False, self._detected(start, encoding), default_encoding)
         self.stack = [self.root]
 
     def run(self) -> None:
@@ -141,12 +149,42 @@ class _Walk:
                 if level.closed_by_tag and self.position >= len(self.data):
                     raise BrokenStructure("truncated", "the file ends inside a sequence of undefined length")
                 self._close()
-            elif level.items is None:
-                self._element(level)
-            else:
+            elif level.items is not None:
                 self._item(level)
+            else:
+                self._plain_elements(level)
+                if self.position < level.end:
+                    self._element(level)
 
     # --- one step ----------------------------------------------------------------------------------------
+
+    def _plain_elements(self, level: _Level) -> None:
+        """Takes elements that hold neither items nor fragments: most of any data set, so without a call for each.
+
+        Ends before anything else, also before anything wrong, which `_element` then looks at.
+        """
+        data, position, end, implicit = self.data, self.position, level.end, level.encoding.implicit
+        header = struct.Struct(("<" if level.encoding.little else ">") + ("HHI" if implicit else "HH2sH"))
+        at_top = len(self.stack) == 1
+        vr: bytes | None = None
+        while position + 8 <= end:
+            if implicit:
+                group, element, length = header.unpack_from(data, position)
+            else:
+                group, element, vr, length = header.unpack_from(data, position)
+            tag = group << 16 | element
+            following = position + 8 + length
+            is_plain = not _is_sequence(tag) if implicit else vr in SHORT_VRS
+            if not is_plain or following > end or group == DELIMITER_GROUP or (at_top and self.stop(tag)):
+                break
+            if self._is_wanted(tag, level):
+                self._keep(_Header(tag, vr, length, position + 8), level, data[position + 8 : following])
+            position = following
+        self.position = position
+
+    def _is_wanted(self, tag: int, level: _Level) -> bool:
+        """Whether an element of the level goes into the data set."""
+        return level.kept and (self.only is None or level is not self.root or tag in self.only)
 
     def _element(self, level: _Level) -> None:
         header = self._header(level)
@@ -157,6 +195,7 @@ class _Walk:
             self._close()
             return
         if len(self.stack) == 1 and self.stop(header.tag):
+            self.stopped = True
             self.stack.clear()
             return
         inner = self._inner_encoding(header, level)
@@ -179,22 +218,23 @@ class _Walk:
             )
         end = level.end if length == UNDEFINED else self._end_of(length, level.end, tag)
         encoding = self._detected(self.position, level.encoding)
-        self.stack.append(_Level(end, length == UNDEFINED, encoding, level.charset))
+        self.stack.append(_Level(end, length == UNDEFINED, encoding, level.charset, kept=level.kept))
 
     def _open_sequence(self, header: _Header, level: _Level, encoding: Encoding) -> None:
         self.position = header.value_at
         end = level.end if header.length == UNDEFINED else self._end_of(header.length, level.end, header.tag)
-        opened = _Level(end, header.length == UNDEFINED, encoding, level.charset, tag=header.tag, items=[])
+        kept = self._is_wanted(header.tag, level)
+        opened = _Level(end, header.length == UNDEFINED, encoding, level.charset, header.tag, kept, items=[])
         self.stack.append(opened)
-        self.depth = max(self.depth, len(self.stack) // 2)
-        if self.max_depth is not None and self.depth > self.max_depth:
+        if len(self.stack) // 2 > self.max_depth:
             raise BrokenStructure("too_deep", f"{_name(header.tag)} nests deeper than {self.max_depth} sequences")
 
     def _leaf(self, header: _Header, level: _Level) -> None:
         self.position = header.value_at
         end = self._end_of(header.length, level.end, header.tag)
         self.position = end
-        self._keep(header, level, self.data[header.value_at : end] if self.building else b"")
+        if self._is_wanted(header.tag, level):
+            self._keep(header, level, self.data[header.value_at : end])
 
     def _skip_fragments(self, header: _Header, level: _Level) -> None:
         """Encapsulated pixel data (PS3.5 A.4): items of bytes up to the end of the sequence."""
@@ -207,13 +247,11 @@ class _Walk:
                 raise BrokenStructure("bad_encoding", f"{_name(header.tag)} holds {_name(tag)} instead of a fragment")
             self.position += 8
             self.position = self._end_of(length, level.end, header.tag)
-        value = self.data[header.value_at : self.position] if self.building else b""
+        if self._is_wanted(header.tag, level):
+            self._keep(header, level, self.data[header.value_at : self.position])
         self.position += 8
-        self._keep(header, level, value)
 
     def _keep(self, header: _Header, level: _Level, value: bytes) -> None:
-        if not self.building:
-            return
         tag, vr = BaseTag(header.tag), None if header.vr is None else header.vr.decode("ascii")
         raw = RawDataElement(
             tag, vr, header.length, value, header.value_at, level.encoding.implicit, level.encoding.little
@@ -227,7 +265,7 @@ class _Walk:
         closed = self.stack.pop()
         if not closed.closed_by_tag:
             self.position = closed.end
-        if not self.stack or not self.building:
+        if not self.stack or not closed.kept:
             return
         parent = self.stack[-1]
         if parent.items is not None:
@@ -296,6 +334,7 @@ class _Walk:
         return stated
 
 
+@lru_cache(KNOWN_TAGS)
 def _is_sequence(tag: int) -> bool:
     try:
         return bool(dictionary_VR(tag) == "SQ")

@@ -34,7 +34,7 @@ from dicom_io import part10
 from dicom_io.dialects import read_object
 from dicom_io.pixels import decode
 from dicom_io.planes import headers_of
-from dicom_io.structure import Encoding, build, never, survey
+from dicom_io.structure import Encoding, build, never
 
 SYNTAXES = [ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian]
 ENCODINGS = {
@@ -313,9 +313,9 @@ def test_the_walk_without_recursion_gives_pydicoms_data_set(ds: Dataset, syntax:
     encoding = ENCODINGS[syntax]
     expected = pydicom.filereader.read_dataset(BytesIO(data), encoding.implicit, encoding.little)
     found = build(data, 0, encoding, never, 100)
-    assert survey(data, 0, encoding).end == len(data)
-    assert found == expected
-    assert found.to_json() == expected.to_json()
+    assert (found.end, found.stopped) == (len(data), False)
+    assert found.dataset == expected
+    assert found.dataset.to_json() == expected.to_json()
 
 
 # --- hostile bytes ---------------------------------------------------------------------------------------
