@@ -116,8 +116,9 @@ def _results(
 
 def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
     """Results of the bookmarks that mining kept, study by study."""
-    from deeplesion_miner.follow_up import TimedStudy, follow
+    from deeplesion_miner.follow_up import follow
     from deeplesion_miner.results import is_told_already, of_bookmarks
+    from deeplesion_miner.same_lesion import TimedStudy
 
     results: list[Result] = []
     told_already = 0
@@ -147,14 +148,18 @@ def _mined(settings: Settings, with_follow_up: bool) -> tuple[Result, ...]:
 
 
 def _followed(results: Sequence[Result], found: FollowUp) -> tuple[Result, ...]:
-    """The results with what is known of earlier studies; tells what does not count in a response."""
-    from deeplesion_miner.follow_up import advice
+    """The results with what is known of earlier studies; tells what is no target, and what may be a new lesion."""
+    from deeplesion_miner.follow_up_words import advice
 
-    reasons = Counter(one.reason for one in found.no_targets)
+    reasons = Counter(reason for _, reason in found.no_targets)
     for reason, count in sorted(reasons.items()):
-        notice(f"{plural(count, 'lesion')} without a part in the response ({reason}): {advice(reason)}")
-    unknown = max((one.targets - one.nodes for one in found.responses.values()), default=0)
-    if unknown:
+        notice(f"{plural(count, 'lesion')} without a part in the sum of the targets ({reason}): {advice(reason)}")
+    if found.candidates:
+        notice(
+            f"{plural(len(found.candidates), 'candidate')} for new lesions: a reader must look, the reports say why and"
+            " state the response with and without"
+        )
+    if any(one.nodes < len(one.targets) for one in found.responses.values()):
         notice("targets that no code of finding or site calls a lymph node count by the long axis: the report says so")
     return tuple(map(found.told, results))
 

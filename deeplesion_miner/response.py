@@ -10,20 +10,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import schemas
 from deeplesion_miner.results import coded
 from deeplesion_miner.types import Code
 
-TOO_SMALL_MM = 5.0
-"""What stands for a lesion that is there but too small to measure [4.3.2]."""
-MASS_TARGET_MM = 10.0
+_RULES = schemas.load("follow_up")["recist"]
+TOO_SMALL_MM: float = _RULES["too_small_mm"]
+"""What stands for a lesion that is there but too small to measure [4.3.2]: a reader says so, no software does."""
+MASS_TARGET_MM: float = _RULES["mass_target_mm"]
 """Least long axis of a target lesion at baseline, on slices of up to 5 mm [3.1.1]."""
-NODE_TARGET_MM = 15.0
+NODE_TARGET_MM: float = _RULES["node_target_mm"]
 """Least short axis of a lymph node that is a target lesion at baseline [3.1.1]."""
-NORMAL_NODE_MM = 10.0
+NORMAL_NODE_MM: float = _RULES["normal_node_mm"]
 """A lymph node with a short axis below this is no longer pathological [4.3.1]."""
-PARTIAL_DECREASE = 0.30
-PROGRESSIVE_INCREASE = 0.20
-PROGRESSIVE_INCREASE_MM = 5.0
+PARTIAL_DECREASE: float = _RULES["partial_decrease"]
+PROGRESSIVE_INCREASE: float = _RULES["progressive_increase"]
+PROGRESSIVE_INCREASE_MM: float = _RULES["progressive_increase_mm"]
 ROUNDING_MM = 1e-6
 """Lengths and sums closer than this are equal: a decrease of exactly 30 % is one of 30 %."""
 
@@ -63,8 +65,17 @@ class Target:
 
     @property
     def is_measurable(self) -> bool:
-        """Large enough for a target lesion at baseline."""
+        """Large enough for a target lesion at baseline, on slices of up to 5 mm."""
         return self.diameter_mm >= (NODE_TARGET_MM if self.is_node else MASS_TARGET_MM) - ROUNDING_MM
+
+    def is_measurable_on(self, slice_thickness_mm: float | None) -> bool:
+        """Large enough for a target lesion at baseline on slices of this thickness (None: not known), of which a mass
+        must measure twice as much where they are thicker than 5 mm [3.1.1].
+        """
+        if self.is_node or slice_thickness_mm is None or slice_thickness_mm <= _RULES["thick_slice_mm"]:
+            return self.is_measurable
+        least_mm: float = _RULES["slices_of_mass"] * slice_thickness_mm
+        return self.diameter_mm >= least_mm - ROUNDING_MM
 
 
 TimePoint = Mapping[str, Target]

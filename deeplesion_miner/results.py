@@ -78,6 +78,8 @@ class ReportedLesion:
     tracking_uid: str = ""
     """Of the lesion through time, where it is known; '' has the emitter derive one."""
     prior: Prior | None = None
+    prior_note: str = ""
+    """In words: what no earlier measurement means, e.g. that the lesion may be new."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +98,9 @@ class Result:
     """RECIST 1.1 response of the target lesions, against earlier studies."""
     response_basis: str = ""
     """In words: the sums that the response follows from, and of which studies they are."""
+    response_notes: tuple[str, ...] = ()
+    """In words, one by one: the lesions by what they are to RECIST 1.1, and the response of the patient as far as marks
+    tell it."""
 
 
 def of_detections(detections: Iterable[Detection], author: Author, made_at: datetime) -> tuple[Result, ...]:

@@ -36,6 +36,7 @@ def content_digest(result: Result) -> str:
         _said_of(result.author),
         _said(result.response),
         *([_said(result.response_basis)] if result.response_basis else []),
+        *([_said(result.response_notes)] if result.response_notes else []),
         *(_content(one) for one in result.lesions),
     ]
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
@@ -52,7 +53,7 @@ def _content(one: ReportedLesion) -> str:
     ]
     drawn = (one.image, one.long_axis, one.short_axis, one.box, one.volume_mm3)
     said = (one.key, one.label, one.finding, one.site, one.lesion_type, one.score, one.tracking_uid, one.prior)
-    return _said((drawn, said, masks))
+    return _said((drawn, said, masks, one.prior_note) if one.prior_note else (drawn, said, masks))
 
 
 def _said(value: object) -> str:

@@ -72,9 +72,9 @@ def write(result: Result, source: SourceImages, settings: EmitSettings, before: 
         imaging_measurements=groups,
         title=concept("concept", "recist_report"),
     )
-    response = brought(result.response)
-    if response is not None:
-        content[0].ContentSequence.append(_response(response, result.response_basis))
+    followed = _response(result)
+    if followed:
+        content[0].ContentSequence.append(_evaluations(followed))
     evidence: list[ImageReference | ObjectRef] = [one.reference for one in placed]
     evidence += [report for one in placed if (report := _prior_report(one.lesion))]
     report = measurement_report(
@@ -128,6 +128,8 @@ def _cross_group(one: PlacedLesion, algorithm: AlgorithmIdentification | None) -
         said.append(_text("certainty", f"{100 * lesion.score:.2f} %"))
     if lesion.prior is not None:
         said.append(_previous(lesion.prior, _prior_report(lesion)))
+    if lesion.prior_note:
+        said.append(_text("previous_finding", unlimited(lesion.prior_note)))
     said.append(_text("comment", one.label))
     return group
 
@@ -215,20 +217,27 @@ def _box_corners(one: PlacedLesion) -> list[Point]:
     return [(left, top), (right, top), (right, bottom), (left, bottom), (left, top)]
 
 
-def _response(response: CodedConcept, basis: str) -> ContainerContentItem:
-    """The target lesions' response by RECIST 1.1 beside the measurements (PS3.16 TID 1500, Qualitative Evaluations),
-    and in words what it was computed from.
+def _response(result: Result) -> list[ContentItem]:
+    """The target lesions' response by RECIST 1.1, in words what it was computed from, and what else is to be said of
+    the patient's; empty where nothing is.
     """
+    said: list[ContentItem] = []
+    response = brought(result.response)
+    if response is not None:
+        answer = CodeContentItem(concept("concept", "current_response"), response, RelationshipTypeValues.CONTAINS)
+        method = CodeContentItem(
+            concept("concept", "response_method"), concept("concept", "recist"), RelationshipTypeValues.HAS_CONCEPT_MOD
+        )
+        answer.ContentSequence = ContentSequence([method])
+        said.append(answer)
+    words = [result.response_basis] if result.response_basis and said else []
+    return said + [_text("comment", unlimited(one)) for one in (*words, *result.response_notes)]
+
+
+def _evaluations(said: list[ContentItem]) -> ContainerContentItem:
+    """They stand beside the measurements (PS3.16 TID 1500, Qualitative Evaluations)."""
     container = ContainerContentItem(
         concept("concept", "qualitative_evaluations"), relationship_type=RelationshipTypeValues.CONTAINS
     )
-    answer = CodeContentItem(concept("concept", "current_response"), response, RelationshipTypeValues.CONTAINS)
-    method = CodeContentItem(
-        concept("concept", "response_method"), concept("concept", "recist"), RelationshipTypeValues.HAS_CONCEPT_MOD
-    )
-    answer.ContentSequence = ContentSequence([method])
-    said: list[ContentItem] = [answer]
-    if basis:
-        said.append(_text("comment", unlimited(basis)))
     container.ContentSequence = ContentSequence(said)
     return container

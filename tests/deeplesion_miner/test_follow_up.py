@@ -9,9 +9,11 @@ import pytest
 from core_factories import header, image_ref, lesion
 
 import schemas
-from deeplesion_miner.follow_up import FollowUp, NoTarget, TimedStudy, advice, follow
+from deeplesion_miner.follow_up import FollowUp, follow
+from deeplesion_miner.follow_up_words import advice, response_basis
 from deeplesion_miner.response import Response
 from deeplesion_miner.results import of_bookmarks
+from deeplesion_miner.same_lesion import TimedStudy
 from deeplesion_miner.types import Code, Kept
 
 NODE = Code("59441001", "SCT", "Lymph node")
@@ -51,7 +53,7 @@ def followed(*studies: TimedStudy) -> FollowUp:
 
 
 def responses(found: FollowUp) -> dict[tuple[str, str], Response]:
-    return {key: one.assessment.response for key, one in found.responses.items()}
+    return {key: one.assessment.response for key, one in found.responses.items() if one.assessment}
 
 
 def one_node(before_mm: float, now_mm: float, *between_mm: float) -> FollowUp:
@@ -98,7 +100,7 @@ def test_the_prior_is_the_latest_one_and_the_order_of_studies_is_that_of_their_d
     assert responses(found) == {("2", ""): Response.STABLE, ("3", ""): Response.STABLE}
 
 
-def test_a_new_lesion_is_no_target_and_has_no_prior() -> None:
+def test_what_the_baseline_has_no_mark_of_is_no_target_and_has_no_prior() -> None:
     found = followed(
         study("1", "20240101", mark("1", "1", 20.0, tracking_uid="7")),
         study("2", "20240301", mark("2", "1", 20.0, tracking_uid="7"), mark("2", "2", 9.0, tracking_uid="8")),
@@ -175,8 +177,10 @@ def test_a_node_counts_by_its_short_axis_at_the_very_thresholds(
 
 def test_a_node_below_15_mm_at_baseline_is_no_target_and_says_so() -> None:
     found = one_node(14.99, 30.0)
-    assert found.responses == {}
-    assert found.no_targets == (NoTarget("1", "1.9#1", "", "node_below_15_mm"),)
+    assert (responses(found), found.no_targets) == ({}, {("1.9#1", "node_below_15_mm")})
+    (told,) = (found.told(one) for one in of_bookmarks([node("2", "1", 30.0)], datetime(2024, 5, 1)))
+    assert (told.response, told.response_basis) == (None, "")
+    assert told.response_notes[0] == "Target lesions: none, since no lesion of the baseline is measurable."
 
 
 def test_a_mass_below_10_mm_at_baseline_is_no_target_and_says_so() -> None:
@@ -185,16 +189,17 @@ def test_a_mass_below_10_mm_at_baseline_is_no_target_and_says_so() -> None:
         study("2", "20240301", mark("2", "1", 90.0, tracking_uid="7"), mark("2", "2", 10.0, tracking_uid="8")),
     )
     assert responses(found) == {("2", ""): Response.STABLE}
-    assert [(one.bookmark_key, one.reason) for one in found.no_targets] == [("1.9#1", "mass_below_10_mm")]
+    assert found.no_targets == {("1.9#1", "mass_below_10_mm")}
     assert found.priors.keys() == {"2.9#1", "2.9#2"}, "its prior is told all the same"
 
 
 def test_a_node_without_a_short_axis_at_baseline_is_no_target_and_one_later_was_not_measured() -> None:
     first = followed(study("1", "20240101", node("1", "1", None)), study("2", "20240301", node("2", "1", 20.0)))
-    assert (first.responses, [one.reason for one in first.no_targets]) == ({}, ["node_without_short_axis"])
+    assert (responses(first), first.no_targets) == ({}, {("1.9#1", "node_without_short_axis")})
     later = followed(study("1", "20240101", node("1", "1", 20.0)), study("2", "20240301", node("2", "1", None)))
     assert responses(later) == {("2", ""): Response.NOT_EVALUABLE}
-    assert later.no_targets == (NoTarget("2", "2.9#1", "", "node_without_short_axis"),)
+    (target,) = later.responses["2", ""].targets
+    assert (target.now, target.not_evaluable) == (None, "node_without_short_axis")
 
 
 def test_what_no_code_calls_a_node_counts_by_its_long_axis_and_the_report_says_so() -> None:
@@ -203,8 +208,9 @@ def test_what_no_code_calls_a_node_counts_by_its_long_axis_and_the_report_says_s
         study("2", "20240301", mark("2", "1", 20.0, tracking_uid="7", label="lymph node"), node("2", "2", 20.0)),
     )
     one = found.responses["2", ""]
-    assert (one.targets, one.nodes, one.assessment.sum_mm) == (2, 1, 40.0)
-    assert one.words.endswith(
+    assert one.assessment is not None
+    assert (len(one.targets), one.nodes, one.assessment.sum_mm) == (2, 1, 40.0)
+    assert response_basis(one).endswith(
         "Of 2 target lesions 1 count by the short axis, as lymph nodes by their codes, and 1 by the long axis, since no"
         " code says that they are nodes."
     )
@@ -254,18 +260,17 @@ def test_a_code_in_any_study_so_far_makes_the_lesion_a_node_and_a_later_one_chan
 
 def test_the_response_says_against_which_studies_it_was_computed() -> None:
     found = one_node(40.0, 30.0, 20.0, 22.0)
-    assert found.responses["2", ""].words.startswith(
-        "RECIST 1.1, target lesions: sum of diameters 20.00 mm; baseline 40.00 mm on 20240101 (study 1), -50.0 %; "
+    assert response_basis(found.responses["2", ""]).startswith(
+        "RECIST 1.1, target lesions only: sum of diameters 20.00 mm; baseline 40.00 mm on 20240101 (study 1), -50.0 %; "
         "nadir 40.00 mm on 20240101 (study 1), -50.0 %."
     )
     last = found.responses["4", ""]
-    assert last.assessment.response is Response.PROGRESSIVE
-    assert last.words.startswith(
-        "RECIST 1.1, target lesions: sum of diameters 30.00 mm; baseline 40.00 mm on 20240101 (study 1), -25.0 %; "
+    assert response_basis(last).startswith(
+        "RECIST 1.1, target lesions only: sum of diameters 30.00 mm; baseline 40.00 mm on 20240101 (study 1), -25.0 %; "
         "nadir 20.00 mm on 20240102 (study 2), +50.0 %."
     )
     (told,) = (found.told(one) for one in of_bookmarks([node("4", "1", 30.0)], datetime(2024, 5, 1)))
-    assert (told.response, told.response_basis) == (Response.PROGRESSIVE.code, last.words)
+    assert (told.response, told.response_basis) == (Response.PROGRESSIVE.code, response_basis(last))
 
 
 def test_two_studies_of_one_day_are_one_time_point_and_both_are_named() -> None:
@@ -276,8 +281,8 @@ def test_two_studies_of_one_day_are_one_time_point_and_both_are_named() -> None:
     )
     one = found.responses["3", ""]
     assert one.baseline.study_instance_uids == ("1", "2")
-    assert "20.00 mm without 1 of 2 target lesions, which were not measured; baseline 40.00 mm" in one.words
-    assert "(study 1, 2)" in one.words
+    assert "20.00 mm without 1 of 2 target lesions, which were not measured; baseline 40.00 mm" in response_basis(one)
+    assert "(study 1, 2)" in response_basis(one)
 
 
 def test_every_reason_has_words_and_advice() -> None:

@@ -78,7 +78,7 @@ def evaluations(path: Path) -> Dataset | None:
 def said(path: Path) -> tuple[Any, str]:
     container = evaluations(path)
     assert container is not None
-    code, words = container.ContentSequence
+    code, words, *_ = container.ContentSequence
     return code.ConceptCodeSequence[0], str(words.TextValue)
 
 
@@ -95,7 +95,7 @@ def test_the_first_study_has_no_response_and_each_later_one_has(reports: dict[st
 def test_the_report_says_against_which_studies_it_was_computed(reports: dict[str, Path]) -> None:
     first, second = (str(dcmread(reports[day]).StudyInstanceUID) for day in DAYS[:2])
     assert said(reports[DAYS[2]])[1] == (
-        f"RECIST 1.1, target lesions: sum of diameters 42.00 mm; baseline 50.00 mm on 20010101 (study {first}), "
+        f"RECIST 1.1, target lesions only: sum of diameters 42.00 mm; baseline 50.00 mm on 20010101 (study {first}), "
         f"-16.0 %; nadir 32.00 mm on 20010102 (study {second}), +31.2 %. Of 2 target lesions 1 count by the short "
         "axis, as lymph nodes by their codes, and 1 by the long axis, since no code says that they are nodes."
     )
@@ -103,7 +103,7 @@ def test_the_report_says_against_which_studies_it_was_computed(reports: dict[str
 
 def test_what_does_not_count_is_told_with_its_reason(ended: tuple[Ended, Path]) -> None:
     assert ended[0].code == 0, ended[0].stderr
-    assert "1 lesion without a part in the response (node_below_15_mm): a lymph node" in ended[0].stderr
+    assert "1 lesion without a part in the sum of the targets (node_below_15_mm): a lymph node" in ended[0].stderr
     assert "targets that no code of finding or site calls a lymph node count by the long axis" in ended[0].stderr
 
 
