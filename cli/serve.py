@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from dataclasses import replace
@@ -48,7 +49,7 @@ def command(context: click.Context, configuration: Configuration, output: Output
     settings = configuration.settings
     if not settings.serve.rules:
         raise ConfigError("--rules FILE is missing: it says who may send, and what is done")
-    rules = read_rules(Path(settings.serve.rules).expanduser())
+    rules = read_rules(Path(settings.serve.rules).expanduser(), _algorithm_of)
     _check_models(rules)
     if check_rules:
         rows = [(one.name, ",".join(one.peers or ("any",)), ",".join(one.modalities or ("any",)), one.model,
@@ -123,6 +124,14 @@ def _check_models(rules: NodeRules) -> None:
     for one in rules.rules:
         if not one.model.is_dir():
             raise ConfigError(f"rule {one.name}: model {one.model}: there is no such folder")
+
+
+def _algorithm_of(model: Path) -> str:
+    """The name of a model's recipe, which its reports say; its folder where there is none, as its jobs will tell."""
+    try:
+        return str(json.loads((model / "recipe.json").read_text("utf-8"))["name"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return str(model)
 
 
 def _server_tls(settings: Settings) -> ssl.SSLContext | None:

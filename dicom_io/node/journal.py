@@ -16,6 +16,7 @@ __all__ = ["Journal", "JournalError"]
 
 PAGE = 200
 """Results that are read at a time: whoever asks for all of them costs no more memory than that."""
+_OBJECT_PAGE = 10_000
 
 _FREE = (
     "SELECT study_instance_uid FROM study WHERE is_freed = 0 AND state <> 'receiving' AND last_arrival_s < ?1"
@@ -69,7 +70,14 @@ class Journal(JournalFile):
 
     def object_uids(self) -> frozenset[str]:
         """Of every object that was answered with success."""
-        return frozenset(uid for (uid,) in self.rows("SELECT sop_instance_uid FROM object"))
+        return frozenset(self.each_object_uid())
+
+    def each_object_uid(self) -> Iterator[str]:
+        """The same one by one, by UID, read in pages: what arrives meanwhile may be among them or not."""
+        last, query = "", "SELECT sop_instance_uid FROM object WHERE sop_instance_uid > ? ORDER BY 1 LIMIT ?"
+        while page := self.rows(query, last, _OBJECT_PAGE):
+            yield from (uid for (uid,) in page)
+            (last,) = page[-1]
 
     def open_studies(self, besides: str = "") -> int:
         """Studies that are received, and those with jobs that are not done, without one of them."""
@@ -172,11 +180,15 @@ class Journal(JournalFile):
     # --- jobs ----------------------------------------------------------------------------------------------
 
     def claim_job(self, now_s: float) -> Job | None:
-        """The job that has waited longest, running from now on and one attempt older; None where none is due."""
+        """The job that has waited longest, running from now on and one attempt older; None where none is due.
+
+        Of a study one job runs at a time: the next one is to see what it reported, to name it where it corrects it.
+        """
         with self.transaction() as database:
             row = database.execute(
                 "SELECT number, study_instance_uid, rule, series, attempts + 1, made_s FROM job"
-                " WHERE state = 'queued' AND due_s <= ? ORDER BY due_s, number LIMIT 1",
+                " WHERE state = 'queued' AND due_s <= ? AND study_instance_uid NOT IN"
+                " (SELECT study_instance_uid FROM job WHERE state = 'running') ORDER BY due_s, number LIMIT 1",
                 (now_s,),
             ).fetchone()
             if row is None:

@@ -22,10 +22,11 @@ import difflib
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from fnmatch import fnmatchcase
 from ipaddress import ip_address
+from itertools import combinations
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -33,7 +34,9 @@ from deeplesion_miner.errors import ConfigError
 from dicom_io.address import Address, ae_title
 from dicom_io.destination import checked
 from dicom_io.emit import KINDS
+from dicom_io.emit.identity import CORRECTING
 from dicom_io.node.admission import Peer
+from dicom_io.node.overlap import shared_series
 from dicom_io.node.records import ReceivedSeries
 from dicom_io.web import printable
 
@@ -132,13 +135,15 @@ class NodeRules:
 def _matches(value: str, patterns: Sequence[str], otherwise: bool) -> bool:
     if not patterns:
         return otherwise
-    return any(fnmatchcase(value.casefold(), pattern.casefold()) for pattern in patterns)
+    # A bracket is one: descriptions hold them.
+    plain = (pattern.casefold().replace("[", "[[]") for pattern in patterns)
+    return any(fnmatchcase(value.casefold(), pattern) for pattern in plain)
 
 
-def read_rules(path: Path) -> NodeRules:
+def read_rules(path: Path, algorithm_of: Callable[[Path], str] = str) -> NodeRules:
     """The rules of a TOML file. ConfigError that names each problem with its table, key, value and what is expected.
 
-    Paths of models are relative to the file.
+    Paths of models are relative to the file. `algorithm_of` says what the model in a folder calls itself in reports.
     """
     try:
         table = tomllib.loads(path.read_text("utf-8"))
@@ -166,6 +171,9 @@ def read_rules(path: Path) -> NodeRules:
         replace(rule, model=path.parent / rule.model.expanduser(), destination=checked(rule.destination))
         for rule in rules
     ]
+    contested = _contested(rules, algorithm_of)
+    if contested:
+        raise ConfigError(f"{path}: " + "; ".join(contested))
     return NodeRules(tuple(peers), tuple(rules))
 
 
@@ -262,6 +270,27 @@ def _rule_problems(rule: SeriesRule, titles: set[str]) -> list[str]:
         problems.append(f"incomplete = {rule.incomplete!r}: expected 'wait' or 'run'")
     if not 0 <= rule.least_score <= 1:
         problems.append(f"least_score = {rule.least_score}: expected 0 to 1")
+    return problems
+
+
+def _contested(rules: Sequence[SeriesRule], algorithm_of: Callable[[Path], str]) -> list[str]:
+    """Pairs of rules whose reports would correct each other: of one algorithm on one series, for one destination."""
+    problems = []
+    reporting = [(rule, algorithm_of(rule.model.resolve())) for rule in rules if CORRECTING in rule.emit]
+    for (one, algorithm), (other, same) in combinations(reporting, 2):
+        if algorithm != same or one.destination != other.destination:
+            continue
+        if one.peers and other.peers and not set(one.peers) & set(other.peers):
+            continue
+        series = shared_series(one, other)
+        if series is not None:
+            called = f" called {series.description!r}" if series.description else ""
+            problems.append(
+                f"[[rule]] {one.name} and {other.name}: both would show {algorithm} a {series.modality} series{called}"
+                f" for {one.destination}, and each report would correct the other rule's: let one of them not take"
+                " such a series (not_descriptions, modalities, body_parts, slice_thickness_mm, peers), or leave"
+                f" {CORRECTING} out of its emit"
+            )
     return problems
 
 

@@ -15,6 +15,7 @@ from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
 from dicom_io.node.records import ReceivedSeries, ReceivedStudy
 from dicom_io.node.rules import NodeRules, PeerRule
+from dicom_io.node.sweeping import sweep
 from dicom_io.store import ObjectStore
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _TROUBLE_S = 5.0
 _LONGEST_PAUSE_S = 900.0
 _FREE_EVERY_S = 60.0
 _PRUNE_EVERY_S = 3600.0
+_SWEEP_S = 0.05
+"""What is given to left-overs between two looks."""
 _CUT_EVERY_S = 0.1
 
 
@@ -46,6 +49,7 @@ class Studies:
         self._tls, self._log, self._metrics = tls, log, metrics
         self._stopping = threading.Event()
         self._freed_s = self._pruned_s = float("-inf")
+        self._sweep, self._swept, self.is_swept = sweep(journal, store, time.time()), 0, False
         self._lock = threading.Lock()
         self._listing: Listing | None = None
         """The archive that is asked just now."""
@@ -99,6 +103,8 @@ class Studies:
         if time.monotonic() - self._pruned_s > _PRUNE_EVERY_S:
             self._prune()
             self._pruned_s = time.monotonic()
+        if not self.is_swept:
+            self._go_on_sweeping()
 
     def look(self, study: ReceivedStudy) -> None:
         """Looks at one study: its jobs are queued, or it is looked at again later, or it is incomplete."""
@@ -164,6 +170,18 @@ class Studies:
                         self._store.remove(uid)
             if uids:
                 self._log.info("study_freed", study=self._log.name(study), objects=len(uids))
+
+    def _go_on_sweeping(self) -> None:
+        """Removes what the last run left behind; a little at a time, since a store may hold millions of files."""
+        until_s = time.monotonic() + _SWEEP_S
+        while time.monotonic() < until_s and not self._stopping.is_set():
+            removed = next(self._sweep, None)
+            if removed is None:
+                if self._swept:
+                    self._log.info("left_overs_removed", count=self._swept)
+                self.is_swept = True
+                return
+            self._swept += removed
 
     def _prune(self) -> None:
         """Forgets what has been done for long, in small steps: a kill between two loses nothing."""

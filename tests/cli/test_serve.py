@@ -76,6 +76,21 @@ def test_a_mistake_in_the_rule_file_is_one_line_and_a_usage_error(
     assert len(answer.err.splitlines()) == 1
 
 
+def test_two_models_that_call_themselves_the_same_are_not_shown_the_same_series(mine: Mine, rules: Path) -> None:
+    """Their reports would be taken for those of one, and each for a correction of the other."""
+    for name in ("model", "other"):
+        (rules.parent / name).mkdir(exist_ok=True)
+        (rules.parent / name / "recipe.json").write_text('{"name": "lesionnet-s-9"}')
+    rule = rules.read_text()[rules.read_text().index("[[rule]]") :]
+    rules.write_text(rules.read_text() + rule.replace("lesions", "again").replace('"model"', '"other"'))
+    answer = mine("serve", "--rules", rules, "--check-rules")
+    assert answer.code == Exit.USAGE
+    assert "[[rule]] lesions and again: both would show lesionnet-s-9 a CT series for PACS@10.0.0.5:104" in answer.err
+    assert len(answer.err.splitlines()) == 1
+    (rules.parent / "other" / "recipe.json").write_text('{"name": "seed"}')
+    assert mine("serve", "--rules", rules, "--check-rules").code == Exit.DONE
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

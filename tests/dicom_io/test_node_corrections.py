@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from io import BytesIO
@@ -20,7 +21,7 @@ from dicom_io.emit.source import SourceImages
 from dicom_io.node import JobRequest, NodeRules
 from dicom_io.node.rules import PeerRule, SeriesRule
 from dicom_io.opening import ArchiveOpener, ArchiveSettings
-from tests.waiting import until
+from tests.waiting import PATIENCE_S, until
 
 HERE, ELSEWHERE = "PACS@127.0.0.1:1", "OTHER@127.0.0.1:1"
 
@@ -68,3 +69,28 @@ def test_a_job_that_runs_again_makes_the_same_report(node: UnderTest) -> None:
     until(lambda: len(node.events("job_done")) == 2)
     assert len(node.outbox.of_study(HERE, study_uid(1))) == 1
     assert [one["corrects"] for one in node.events("job_done")] == [0, 0]
+
+
+def test_a_job_of_a_study_waits_for_the_one_before_it_and_those_of_other_studies_do_not(tmp_path: Path) -> None:
+    begun, release = threading.Event(), threading.Event()
+
+    def first_waits(request: JobRequest) -> Emission:
+        if request.study_instance_uid == study_uid(1) and not begun.is_set():
+            begun.set()
+            assert release.wait(PATIENCE_S)
+        return lesion_on_each_image(request)
+
+    rule = SeriesRule("lesions", Path("model"), HERE, peers=(PEER,))
+    given = NodeRules((PeerRule(PEER, archive="", quiet_s=0.2),), (rule,))
+    with running(tmp_path, given, first_waits, concurrency=3) as node:
+        for number in (1, 2):
+            send_all(node.port, [ct(1, number)])
+            until(lambda number=number: sum(node.node.journal.jobs_by_state().values()) == number)  # type: ignore[misc]
+            assert begun.wait(PATIENCE_S)
+        send_all(node.port, [ct(2, 1)])
+        until(lambda: len(node.events("job_done")) == 1)
+        assert len(node.events("job_started")) == 2  # the first one of each study
+        release.set()
+        until(lambda: len(node.events("job_done")) == 3)
+        assert [one["corrects"] for one in node.events("job_done")] == [0, 0, 1]
+        assert len(node.outbox.of_study(HERE, study_uid(1))) == 2
