@@ -161,14 +161,13 @@ def on_volume(
 
 
 def _kept(found: Found, settings: PredictionSettings, dropped: Counter[str]) -> Found:
-    """The surest rows; detectors give them best first."""
+    """The surest rows, best first as detectors give them."""
     finite = np.isfinite(found.scores) & np.isfinite(found.boxes_px).all(axis=1)
     _count(dropped, NOT_FINITE, int((~finite).sum()))
     rows = np.flatnonzero(finite & (found.scores >= settings.least_score))
     _count(dropped, BEYOND_MOST, len(rows) - settings.most)
     rows = rows[: settings.most]
-    masks = tuple(found.mask_logits[row] for row in rows.tolist()) if found.mask_logits else ()
-    return Found(found.boxes_px[rows], found.scores[rows], found.ends_px[rows], masks)
+    return Found(found.boxes_px[rows], found.scores[rows], found.ends_px[rows])
 
 
 def _count(dropped: Counter[str], reason: str, count: int) -> None:

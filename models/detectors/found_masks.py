@@ -6,9 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from deeplesion_miner.detection import PixelMask
 from deeplesion_miner.mask_recist import recist_of_mask
-from models.detectors.port import Found
 
 LEAST_FILLED = 0.2
 """A mask that fills less of its box is no lesion's; an ellipse aslant in its box fills half of it or more."""
@@ -19,15 +17,6 @@ def crop_of(box_px: NDArray[np.float64]) -> tuple[int, int, int, int]:
     left, top = np.floor(box_px[:2]).astype(int).tolist()
     right, bottom = np.ceil(box_px[2:]).astype(int).tolist()
     return left, top, right - left + 1, bottom - top + 1
-
-
-def mask_of(found: Found, number: int) -> PixelMask | None:
-    """The mask of one detection; None where the detector has none, or none that fills its box as a lesion does."""
-    if not found.mask_logits:
-        return None
-    bits = lesion_bits(found.mask_logits[number])
-    left, top, _, _ = crop_of(found.boxes_px[number])
-    return None if bits is None else PixelMask(left, top, bits)
 
 
 def lesion_bits(logits: NDArray[np.float32]) -> NDArray[np.bool_] | None:
@@ -43,7 +32,7 @@ def lesion_bits(logits: NDArray[np.float32]) -> NDArray[np.bool_] | None:
 def axes_of(
     logits: NDArray[np.float32], box_px: NDArray[np.float64], row_spacing_mm: float, col_spacing_mm: float
 ) -> NDArray[np.float64] | None:
-    """(4, 2) ends of the long, then the short axis of a crop's mask, in pixels of the slice; None as in `mask_of`."""
+    """(4, 2) ends of the long, then the short axis of a crop's mask, in pixels of the slice; None as `lesion_bits`."""
     bits = lesion_bits(logits)
     if bits is None:
         return None

@@ -38,6 +38,27 @@ def channels(hu: Tensor, key_index: int) -> Tensor:
     First the key slice in each window, clamped, then the others minus the key slice, in their order, bent by tanh.
     """
     key = hu[:, key_index : key_index + 1]
-    windows = [((key - low) * (2 / (high - low)) - 1).clamp(-1, 1) for low, high in WINDOWS_HU]
+    windows = [_window(key, low, high) for low, high in WINDOWS_HU]
     others = (hu[:, :key_index], hu[:, key_index + 1 :])
     return torch.cat([*windows, *(torch.tanh((other - key) / DIFFERENCE_HU) for other in others)], dim=1)
+
+
+def channels_in(hu: Tensor, key_index: int, dtype: torch.dtype) -> Tensor:
+    """`channels` as numbers of that type with the channels last in memory, for networks that only look.
+
+    Of types with fewer bits one slice after the other, which stays in the processor's cache, and tanh by the logistic
+    function, which is computed three times as fast: what they differ by is far below what such a type tells apart.
+    """
+    if dtype == torch.float32:
+        return channels(hu, key_index).contiguous(memory_format=torch.channels_last)
+    key = hu[:, key_index : key_index + 1]
+    planes = [_window(key, low, high).to(dtype) for low, high in WINDOWS_HU]
+    for index in range(hu.shape[1]):
+        if index != key_index:
+            halved = (hu[:, index : index + 1] - key).mul_(2 / DIFFERENCE_HU).sigmoid_()
+            planes.append(halved.mul_(2).sub_(1).to(dtype))
+    return torch.cat(planes, dim=1).contiguous(memory_format=torch.channels_last)
+
+
+def _window(key: Tensor, low: float, high: float) -> Tensor:
+    return ((key - low) * (2 / (high - low)) - 1).clamp(-1, 1)

@@ -84,6 +84,13 @@ class Lesionnet(nn.Module):
 
     def forward(self, images: Tensor) -> Maps:
         """The maps of a batch."""
+        stem, pyramid = self.features(images)
+        sides, ends = shapes(self.shape_head(pyramid))
+        mask = self.masks(stem, pyramid)
+        return Maps(self.centre_head(pyramid), sides, ends, mask)
+
+    def features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What the heads see of a batch: the stem at stride 2 and the pyramid at stride 4."""
         stem = self.stem(images)
         levels = [self.stages[0](stem)]
         for stage in list(self.stages)[1:]:
@@ -91,12 +98,19 @@ class Lesionnet(nn.Module):
         merged = self.lateral[-1](levels[-1])
         for lateral, level in zip(list(self.lateral)[-2::-1], levels[-2::-1], strict=True):
             merged = lateral(level) + _doubled(merged)
-        pyramid = self.smooth(merged)
-        shape = self.shape_head(pyramid)
-        # a lesion smaller than a cell may lie wholly on one side of the centre of its cell, half a cell away at most
-        sides = functional.softplus(shape[:, :4] + math.log(math.expm1(FIRST_SIDE_CELLS + 0.5))) - 0.5
-        mask = self.mask_head(stem + _doubled(self.mask_lateral(pyramid)))
-        return Maps(self.centre_head(pyramid), sides, shape[:, 4:], mask)
+        return stem, self.smooth(merged)
+
+    def masks(self, stem: Tensor, pyramid: Tensor) -> Tensor:
+        """`Maps.mask` of the features of a batch."""
+        logits: Tensor = self.mask_head(stem + _doubled(self.mask_lateral(pyramid)))
+        return logits
+
+
+def shapes(shape: Tensor) -> tuple[Tensor, Tensor]:
+    """`Maps.sides` and `Maps.ends` of what the shape head says, or of as many of its cells, (n, 12, rows, columns)."""
+    # a lesion smaller than a cell may lie wholly on one side of the centre of its cell, half a cell away at most
+    sides = functional.softplus(shape[:, :4] + math.log(math.expm1(FIRST_SIDE_CELLS + 0.5))) - 0.5
+    return sides, shape[:, 4:]
 
 
 def build(size: str, input_channels: int) -> Lesionnet:
@@ -111,7 +125,7 @@ def parameter_count(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def fused(model: nn.Module) -> nn.Module:
+def fused(model: Lesionnet) -> Lesionnet:
     """A copy for inference, each normalisation worked into the convolution before it: the same maps, less work."""
     ready = copy.deepcopy(model).eval()
     for part in ready.modules():

@@ -14,7 +14,8 @@ from deeplesion_miner.errors import ConfigError
 from models.detectors import inputs, lesionnet
 from models.detectors.decoding import Decoded, decode
 from models.detectors.found_masks import axes_of, crop_of
-from models.detectors.lesionnet import MASK_CELL_PX, Maps
+from models.detectors.lesionnet import MASK_CELL_PX, Lesionnet, Maps
+from models.detectors.looking import look
 from models.detectors.port import Found
 from models.precision import dtype_of
 from models.reading.grid import Grid
@@ -41,31 +42,26 @@ class LesionnetDetector:
     """A trained lesionnet (`port.Detector`); 'bf16' is pure bfloat16, for processors that compute in it."""
 
     def __init__(
-        self, model: nn.Module, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
+        self, model: Lesionnet, recipe: Recipe, model_id: str, device: str = "cpu", precision: str = "fp32"
     ) -> None:
         """Keeps a copy of the model. ConfigError for a precision that there is not."""
         self.model_id = model_id
         self._data = recipe.data
         self._key = inputs.key_index(recipe.data.slice_offsets_mm)
-        self._device, self._dtype = torch.device(device), dtype_of(precision)
+        self._device = torch.device(device)
         # converted outside inference mode, or its parameters could never be trained or exported again
-        self._model = lesionnet.fused(model).to(self._device, self._dtype)
+        self._model = lesionnet.fused(model).to(self._device, dtype_of(precision))
         self._model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def detect(self, volume: Volume, indices: Sequence[int]) -> tuple[Found, ...]:
         """Lesions of each slice, best first, at most `decoding.LIMIT`."""
         _, rows, columns = volume.hu.shape
-        return tuple(
-            find(
-                self._model,
-                hu,
-                self._key,
-                Plane(rows, columns, volume.row_spacing_mm, volume.col_spacing_mm, grid),
-                self._device,
-                self._dtype,
-            )
-            for hu, grid in whole_slices(of_volume(volume), indices, self._data)
-        )
+        found = []
+        for hu, grid in whole_slices(of_volume(volume), indices, self._data):
+            seen = look(self._model, hu.to(self._device), self._key, MEASURED_FROM_MASK)
+            plane = Plane(rows, columns, volume.row_spacing_mm, volume.col_spacing_mm, grid)
+            found.append(found_on(seen.lesions, seen.mask, plane))
+        return tuple(found)
 
 
 def model_of(recipe: Recipe) -> lesionnet.Lesionnet:
@@ -88,19 +84,23 @@ def find(
     return found_on(decoded, maps.mask[0], plane)
 
 
-def found_on(decoded: Decoded, mask: Tensor, plane: Plane) -> Found:
-    """What was decoded, in pixels of the slice; `mask` (1, H/2, W/2) are the mask logits of the slice."""
+def found_on(decoded: Decoded, mask: Tensor | None, plane: Plane) -> Found:
+    """What was decoded, in pixels of the slice; `mask` (1, H/2, W/2) are the mask logits of the slice.
+
+    Without a mask all axes are those of the net.
+    """
     grid = plane.grid
     inside = _inside(decoded.boxes, plane)
     boxes, scores, ends = (_array(part[inside]) for part in (decoded.boxes, decoded.scores, decoded.ends))
     boxes, ends = grid.to_image(boxes), grid.to_image(ends)
-    logits = mask[0].float().cpu().numpy()
-    crops = tuple(_mask_crop(logits, box, grid) for box in boxes)
-    for number in np.flatnonzero(scores >= MEASURED_FROM_MASK):
-        axes = axes_of(crops[number], boxes[number], plane.row_spacing_mm, plane.col_spacing_mm)
-        if axes is not None:
-            ends[number] = axes
-    return Found(boxes, scores, ends, crops)
+    if mask is not None:
+        logits = mask[0].float().cpu().numpy()
+        for number in np.flatnonzero(scores >= MEASURED_FROM_MASK):
+            crop = mask_crop(logits, boxes[number], grid)
+            axes = axes_of(crop, boxes[number], plane.row_spacing_mm, plane.col_spacing_mm)
+            if axes is not None:
+                ends[number] = axes
+    return Found(boxes, scores, ends)
 
 
 def _inside(boxes: Tensor, plane: Plane) -> Tensor:
@@ -109,7 +109,7 @@ def _inside(boxes: Tensor, plane: Plane) -> Tensor:
     return torch.from_numpy(((centre >= -0.5) & (centre < np.array([plane.columns, plane.rows]) - 0.5)).all(axis=1))
 
 
-def _mask_crop(logits: NDArray[np.float32], box_px: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
+def mask_crop(logits: NDArray[np.float32], box_px: NDArray[np.float64], grid: Grid) -> NDArray[np.float32]:
     """(rows, columns) of `found_masks.crop_of`: logits read bilinearly between cells, the outermost ones repeated."""
     left, top, columns, rows = crop_of(box_px)
     places = grid.to_network(np.arange(max(columns, rows))[:, None] + np.array([left, top]))

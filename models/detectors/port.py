@@ -22,8 +22,6 @@ class Found:
     """(n,) 0 to 1."""
     ends_px: NDArray[np.float64]
     """(n, 4, 2) long axis, then short axis; NaN where the detector does not say."""
-    mask_logits: tuple[NDArray[np.float32], ...] = ()
-    """One crop for each, over its box; () where the detector has no masks."""
 
 
 class Detector(Protocol):

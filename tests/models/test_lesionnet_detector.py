@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,9 @@ from torch import nn
 
 from deeplesion_miner.errors import ConfigError
 from models.detectors.decoding import Decoded
-from models.detectors.found_masks import crop_of, lesion_bits, mask_of
-from models.detectors.lesionnet import Maps
-from models.detectors.lesionnet_detector import LesionnetDetector, Plane, found_on, model_of
+from models.detectors.found_masks import crop_of, lesion_bits
+from models.detectors.lesionnet import SIZES, Lesionnet
+from models.detectors.lesionnet_detector import LesionnetDetector, Plane, found_on, mask_crop, model_of
 from models.reading.grid import grid_over
 from models.recipe import DataRecipe, Recipe
 from models.volume import Volume
@@ -64,16 +66,17 @@ class TestFound:
     def test_the_mask_lies_on_the_slice_where_the_lesion_lies(self) -> None:
         mask = an_ellipse(PLANE, column=60.0, row=70.0, half_long_mm=12.0, half_short_mm=12.0)
         box = [60 - 12 / 1.1, 70 - 12 / 0.8, 60 + 12 / 1.1, 70 + 12 / 0.8]
-        drawn = mask_of(found_on(decoded([box], [0.9]), mask, PLANE), 0)
-        assert drawn is not None
-        rows, columns = np.nonzero(drawn.on_plane(200, 160))
-        assert (columns.mean(), rows.mean()) == pytest.approx((60, 70), abs=0.3)
+        bits = lesion_bits(mask_crop(mask[0].numpy(), np.array(box), PLANE.grid))
+        assert bits is not None
+        left, top, _, _ = crop_of(np.array(box))
+        rows, columns = np.nonzero(bits)
+        assert (columns.mean() + left, rows.mean() + top) == pytest.approx((60, 70), abs=0.3)
         assert len(rows) * 1.1 * 0.8 == pytest.approx(np.pi * 144, rel=0.05)
 
     def test_a_mask_that_says_nothing_leaves_the_axes_of_the_net(self) -> None:
-        found = found_on(decoded([[50, 50, 70, 80]], [0.9]), torch.full((1, 64, 64), -5.0), PLANE)
-        np.testing.assert_allclose(found.ends_px, 1, atol=1e-4)
-        assert mask_of(found, 0) is None
+        for mask in (torch.full((1, 64, 64), -5.0), None):
+            found = found_on(decoded([[50, 50, 70, 80]], [0.9]), mask, PLANE)
+            np.testing.assert_allclose(found.ends_px, 1, atol=1e-4)
 
     def test_what_lies_in_the_padding_is_not_found(self) -> None:
         found = found_on(decoded([[170, 50, 180, 60], [50, 50, 70, 80]], [0.9, 0.8]), torch.zeros(1, 64, 64), PLANE)
@@ -91,19 +94,32 @@ class TestFound:
         assert crop_of(np.array([2.2, -0.4, 5.0, 3.1])) == (2, -1, 4, 6)
 
 
-class SeesOneLesion(nn.Module):
+class SeesOneLesion(Lesionnet):
     """An ellipse of 16 x 28 mm (across x down) about the middle of the grid."""
 
-    def forward(self, images: torch.Tensor) -> Maps:
-        rows, columns = (side // 4 for side in images.shape[-2:])
-        centre = torch.full((1, 1, rows, columns), -9.0)
-        centre[0, 0, rows // 2, columns // 2] = 5.0
-        cells = torch.tensor([8.0, 14, 8, 14]) / 1.5 / 4
+    def __init__(self) -> None:
+        super().__init__(4, SIZES["XS"])
+        self.centre_head = SeesTheMiddle()
+        sides = torch.tensor([8.0, 14, 8, 14]) / 1.5 / 4
+        torch.nn.init.zeros_(self.shape_head[-1].weight)
+        with torch.no_grad():
+            self.shape_head[-1].bias[:4] = torch.log(torch.expm1(sides + 0.5)) - math.log(math.expm1(2.0))
+
+    def masks(self, stem: torch.Tensor, pyramid: torch.Tensor) -> torch.Tensor:
+        rows, columns = pyramid.shape[-2:]
         x, y = torch.meshgrid(torch.arange(2.0 * columns), torch.arange(2.0 * rows), indexing="xy")
         x, y = (x - columns - 0.5) * 3.0, (y - rows - 0.5) * 3.0
-        mask = 8 * (1 - (x / 8) ** 2 - (y / 14) ** 2)
-        return Maps(centre, cells[None, :, None, None].expand(1, 4, rows, columns),
-                    torch.zeros(1, 8, rows, columns), mask[None, None])  # fmt: skip
+        return (8 * (1 - (x / 8) ** 2 - (y / 14) ** 2))[None, None]
+
+
+class SeesTheMiddle(nn.Module):
+    """A centre head that is sure of the middle."""
+
+    def forward(self, pyramid: torch.Tensor) -> torch.Tensor:
+        rows, columns = pyramid.shape[-2:]
+        centre = torch.full((1, 1, rows, columns), -9.0)
+        centre[0, 0, rows // 2, columns // 2] = 5.0
+        return centre
 
 
 class TestDetector:
@@ -121,7 +137,7 @@ class TestDetector:
         found = LesionnetDetector(model_of(RECIPE), RECIPE, "id").detect(volume, [1, 0])
         assert len(found) == 2
         for one in found:
-            assert len(one.scores) == len(one.boxes_px) == len(one.ends_px) == len(one.mask_logits)
+            assert len(one.scores) == len(one.boxes_px) == len(one.ends_px)
             assert (np.diff(one.scores) <= 0).all()
             centres = (one.boxes_px[:, :2] + one.boxes_px[:, 2:]) / 2
             assert (centres >= -0.5).all() and (centres < [89.5, 69.5]).all()
@@ -130,7 +146,7 @@ class TestDetector:
         model = model_of(RECIPE)
         torch.nn.init.constant_(model.centre_head[-1].bias, -20.0)
         (found,) = LesionnetDetector(model, RECIPE, "id").detect(a_volume(), [1])
-        assert found.boxes_px.shape == (0, 4) and found.ends_px.shape == (0, 4, 2) and found.mask_logits == ()
+        assert found.boxes_px.shape == (0, 4) and found.ends_px.shape == (0, 4, 2)
 
     def test_the_model_that_it_was_given_can_still_be_trained(self) -> None:
         model = model_of(RECIPE)
