@@ -5,7 +5,7 @@ from __future__ import annotations
 import schemas
 from deeplesion_miner.assessed import Assessed, FollowedLesion, NewLesionCandidate
 from deeplesion_miner.overall import Overall
-from deeplesion_miner.response import Target
+from deeplesion_miner.response import Assessment, Target
 
 
 def response_basis(found: Assessed) -> str:
@@ -21,15 +21,16 @@ def response_basis(found: Assessed) -> str:
         measured += f" without {len(one.missing)} of {targets} target lesions, which were not measured"
     return (
         f"RECIST 1.1, target lesions only: {measured}; "
-        f"baseline {one.baseline_mm:.2f} mm on {found.baseline}{_percent(one.sum_mm, one.baseline_mm)}; "
-        f"nadir {one.nadir_mm:.2f} mm on {found.nadir}{_percent(one.sum_mm, one.nadir_mm)}. "
+        f"baseline {one.baseline_mm:.2f} mm on {found.baseline}{_change(one, one.baseline_mm)}; "
+        f"nadir {one.nadir_mm:.2f} mm on {found.nadir}{_change(one, one.nadir_mm)}. "
         f"Of {targets} target lesions {nodes} count by the short axis, as lymph nodes by their codes, "
         f"and {targets - nodes} by the long axis, since no code says that they are nodes."
     )
 
 
-def _percent(sum_mm: float, before_mm: float) -> str:
-    return f", {100 * (sum_mm / before_mm - 1):+.1f} %" if before_mm else ""
+def _change(one: Assessment, before_mm: float) -> str:
+    """In percent; '' where the sum lacks a lesion that the earlier one has."""
+    return "" if one.missing or not before_mm else f", {100 * (one.sum_mm / before_mm - 1):+.1f} %"
 
 
 def response_notes(found: Assessed) -> tuple[str, ...]:
@@ -43,11 +44,15 @@ def response_notes(found: Assessed) -> tuple[str, ...]:
 def _targets(found: Assessed) -> str:
     if not found.targets:
         return "Target lesions: none, since no lesion of the baseline is measurable."
+    rules = schemas.load("follow_up")["recist"]
+    most, of_organ = rules["most_targets"], rules["most_targets_of_organ"]
     listed = "; ".join(f"{_named(one.label)} {_course(one)}" for one in found.targets)
-    said = f"Target lesions (the largest measurable marks of the baseline, at most 5, of an organ at most 2): {listed}."
+    said = (
+        f"Target lesions (the baseline's largest measurable marks, at most {most}, {of_organ} of an organ): {listed}."
+    )
     unknown = sum(not one.is_organ_known for one in found.targets)
-    if unknown and len(found.targets) > schemas.load("follow_up")["recist"]["most_targets_of_organ"]:
-        said += f" No code names the organ of {unknown} of them: there may be more than 2 of an organ."
+    if unknown and len(found.targets) > of_organ:
+        said += f" No code names the organ of {unknown} of them: more than {of_organ} may be of one organ."
     return said
 
 
@@ -105,12 +110,12 @@ def _overall(found: Assessed) -> str:
     terms = [_no_new_lesion(len(found.candidates))]
     if found.non_targets:
         terms.append("no non-target lesion has progressed unequivocally")
-    return f"{said} if {' and '.join(terms)}, else {Overall.PROGRESSIVE.words}. A reader must decide; marks cannot."
+    return f"{said} if {', and '.join(terms)}, else {Overall.PROGRESSIVE.words}. A reader must decide; marks cannot."
 
 
 def _no_new_lesion(candidates: int) -> str:
     if not candidates:
-        return "there is no new lesion, of which no mark is a candidate"
+        return "there is no new lesion (no mark is a candidate)"
     return (
         "the candidate is no new lesion" if candidates == 1 else f"none of the {candidates} candidates is a new lesion"
     )
