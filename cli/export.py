@@ -45,8 +45,8 @@ SETTINGS = ("run.work", "archive.method", "archive.calling_ae", "archive.move_po
               help="The dataset that PREDICTIONS were made on: they go home by the ledger in --work.")  # fmt: skip
 @click.option("--follow-up", "with_follow_up", is_flag=True,
               help="In reports of what was mined, say what each lesion measured in the patient's earlier study (same"
-              " tracking UID, else same label), and how the measurable lesions of the first study, as targets, respond"
-              " by RECIST 1.1; lymph nodes, known by their codes, count by the short axis.")  # fmt: skip
+              " tracking UID, else same label), how the largest measurable lesions of the first study respond as"
+              " targets by RECIST 1.1, and which marks may be new lesions, for a reader to decide.")  # fmt: skip
 @click.option("--study", "studies", multiple=True, metavar="UID", help="Only this StudyInstanceUID; may be repeated.")
 @click.option("--least-score", type=click.FloatRange(0, 1), default=0.5, show_default=True,
               help="Of predictions, what scores less is left out.")  # fmt: skip

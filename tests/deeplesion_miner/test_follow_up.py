@@ -177,7 +177,7 @@ def test_a_node_counts_by_its_short_axis_at_the_very_thresholds(
 
 def test_a_node_below_15_mm_at_baseline_is_no_target_and_says_so() -> None:
     found = one_node(14.99, 30.0)
-    assert (responses(found), found.no_targets) == ({}, {("1.9#1", "node_below_15_mm")})
+    assert (responses(found), found.no_targets) == ({}, frozenset({("1.9#1", "node_below_15_mm")}))
     (told,) = (found.told(one) for one in of_bookmarks([node("2", "1", 30.0)], datetime(2024, 5, 1)))
     assert (told.response, told.response_basis) == (None, "")
     assert told.response_notes[0] == "Target lesions: none, since no lesion of the baseline is measurable."
@@ -195,7 +195,7 @@ def test_a_mass_below_10_mm_at_baseline_is_no_target_and_says_so() -> None:
 
 def test_a_node_without_a_short_axis_at_baseline_is_no_target_and_one_later_was_not_measured() -> None:
     first = followed(study("1", "20240101", node("1", "1", None)), study("2", "20240301", node("2", "1", 20.0)))
-    assert (responses(first), first.no_targets) == ({}, {("1.9#1", "node_without_short_axis")})
+    assert (responses(first), first.no_targets) == ({}, frozenset({("1.9#1", "node_without_short_axis")}))
     later = followed(study("1", "20240101", node("1", "1", 20.0)), study("2", "20240301", node("2", "1", None)))
     assert responses(later) == {("2", ""): Response.NOT_EVALUABLE}
     (target,) = later.responses["2", ""].targets
