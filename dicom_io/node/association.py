@@ -226,11 +226,13 @@ class NodeAssociation(Association):  # type: ignore[misc]
         try:
             super().run_reactor()
         finally:
-            self.dimse.close()
             connection = self.dul.socket and self.dul.socket.socket
             if connection:  # where its second thread could not be started, nobody else closes it
                 connection.close()
-            self._ended(self)
+            try:
+                self.dimse.close()
+            finally:
+                self._ended(self)
 
 
 class _Closer:

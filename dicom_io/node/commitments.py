@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from io import BytesIO
 from typing import Any
 
@@ -35,6 +36,7 @@ from dicom_io.commitment import (
     SUCCESS,
 )
 from dicom_io.negotiation import UNCOMPRESSED
+from dicom_io.node.asking import ask_in_between
 from dicom_io.node.journal import Journal, JournalError
 from dicom_io.node.log import NodeLog
 from dicom_io.node.metrics import Metrics
@@ -50,8 +52,12 @@ _GRACE_S = 1.0
 _LOOK_S = 0.25
 _TROUBLE_S = 5.0
 _CUT_EVERY_S = 0.1
+_ANSWER_S = 20.0
+"""What a peer gets to answer a report."""
 _MOST_OPEN = 64
 """Associations that are remembered for reports."""
+
+_Ask = Callable[[Association, Any, int], Any]
 
 SCP_ROLE = [build_role(StorageCommitmentPushModel, scu_role=False, scp_role=True)]
 
@@ -178,29 +184,29 @@ class Commitments:
             if asked_on is None or not asked_on.is_established:
                 text = "the association of the request has ended, and the rule of the peer has no report_to"
                 raise ArchiveError(text, peer=request.peer, operation="N-EVENT-REPORT", temporary=False)
-            self._tell(asked_on, information, event_type, request.peer)
+            self._tell(asked_on, information, event_type, request.peer, partial(ask_in_between, within_s=_ANSWER_S))
             return
         association = associations.associate(
             Address.parse(place),
             self._ae_title,
             [build_context(StorageCommitmentPushModel, UNCOMPRESSED)],
-            limits=associations.Limits(connect_s=5.0, idle_s=20.0),
+            limits=associations.Limits(connect_s=5.0, idle_s=_ANSWER_S),
             tls_context=self._tls,
             roles=SCP_ROLE,
         )
         try:
-            self._tell(association, information, event_type, place)
+            self._tell(association, information, event_type, place, associations.ask)
         finally:
             with suppress(RuntimeError):
                 associations.release(association)
 
-    def _tell(self, association: Association, information: Dataset, event_type: int, peer: str) -> None:
+    def _tell(self, association: Association, information: Dataset, event_type: int, peer: str, ask: _Ask) -> None:
         with self._lock:
             if self._stopping.is_set():
                 raise ArchiveError("the node stops", peer=peer, operation="N-EVENT-REPORT", temporary=True)
             self._telling = association
         try:
-            _tell(association, information, event_type, peer)
+            _tell(association, information, event_type, peer, ask)
         finally:
             with self._lock:
                 self._telling = None
@@ -227,7 +233,7 @@ class Commitments:
         return information, SOME_FAILED if failed else ALL_COMMITTED
 
 
-def _tell(association: Association, information: Dataset, event_type: int, peer: str) -> None:
+def _tell(association: Association, information: Dataset, event_type: int, peer: str, ask: _Ask) -> None:
     """N-EVENT-REPORT; ArchiveError where the peer does not take it."""
     for context in association.accepted_contexts:
         if context.abstract_syntax == StorageCommitmentPushModel:
@@ -244,7 +250,7 @@ def _tell(association: Association, information: Dataset, event_type: int, peer:
     report.AffectedSOPInstanceUID = StorageCommitmentPushModelInstance
     report.EventTypeID = event_type
     report.EventInformation = BytesIO(encoded)
-    response = associations.ask(association, report, context.context_id)
+    response = ask(association, report, context.context_id)
     if response is None:
         text = "no answer to the report: the peer is silent or has gone"
         raise ArchiveError(text, peer=peer, operation="N-EVENT-REPORT", temporary=True)

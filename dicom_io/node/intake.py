@@ -61,7 +61,8 @@ class Intake:
     ) -> None:
         self._store, self._folder, self._journal, self._limits = store, folder, journal, limits
         self._quiet_s, self._paces, self._log, self._metrics = quiet_s, paces, log, metrics
-        self._disk_looked_s, self._free_bytes = float("-inf"), 0
+        self._disk = (float("-inf"), 0)
+        """When it was looked at, and what was free then: in one, since many threads read and change it."""
 
     def on_store(self, event: Any) -> int | Dataset:
         """Handler of ``EVT_C_STORE``."""
@@ -83,9 +84,11 @@ class Intake:
     def free_bytes(self) -> int:
         """Of the disk that holds the objects, looked at once a second."""
         now_s = time.monotonic()
-        if now_s - self._disk_looked_s > _DISK_LOOK_S:
-            self._disk_looked_s, self._free_bytes = now_s, shutil.disk_usage(self._folder).free
-        return self._free_bytes
+        looked_s, free_bytes = self._disk
+        if now_s - looked_s > _DISK_LOOK_S:
+            free_bytes = shutil.disk_usage(self._folder).free
+            self._disk = (now_s, free_bytes)
+        return free_bytes
 
     def _take(self, event: Any, peer: str) -> int:
         file = event.request._dataset_file

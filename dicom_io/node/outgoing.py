@@ -19,14 +19,14 @@ _LISTEN_S = 0.005
 def wait_until_sent(association: Any) -> bool:
     """Returns when all that was answered has gone out and the peer was listened to; False where it has gone."""
     while association.dul.to_provider_queue.qsize():
-        if not _lasts(association):
+        if not lasts(association):
             return False
         time.sleep(_LOOK_S)
     time.sleep(_LISTEN_S)
-    return _lasts(association)
+    return lasts(association)
 
 
-def _lasts(association: Any) -> bool:
+def lasts(association: Any) -> bool:
     """False where the association has ended: the thread that would note it is the one that serves."""
     return bool(
         association.is_established

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from little_objects import ct, ct_uid, sr, study_uid
@@ -31,6 +32,7 @@ from pynetdicom.dimse_messages import C_STORE_RQ
 from deeplesion_miner.errors import ConfigError, LedgerInUse
 from dicom_io import part10
 from dicom_io.node import NodeRules
+from dicom_io.node.intake import Intake
 from dicom_io.node.journal import Journal
 from dicom_io.node.pace import Paces
 from dicom_io.node.rules import PeerRule
@@ -273,6 +275,7 @@ def test_threads_that_have_ended_leave_no_memory_behind_in_arenas_of_their_own()
     script = """
 import sys, threading
 from pathlib import Path
+from typing import Any
 from dicom_io.node.allocator import limit_arenas
 if not limit_arenas():
     sys.exit(0)  # another C library
@@ -289,3 +292,24 @@ arenas = sum(int(start, 16) % (64 << 20) == 0 for start in starts)
 sys.exit(arenas > 2)
 """
     assert subprocess.run([sys.executable, "-c", script]).returncode == 0
+
+
+def test_the_disk_is_not_full_while_another_thread_looks_at_it_for_the_first_time(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    class SharedAtEachStep(Intake):
+        """Whenever one thread has changed something, another one looks."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value)
+            if is_made:
+                seen.append(self.free_bytes())
+
+    is_made = False
+    given: dict[str, Any] = dict.fromkeys(("quiet_s", "paces", "log", "metrics"))
+    store: Any = None
+    intake = SharedAtEachStep(store, tmp_path, store, patient_limits(), **given)
+    is_made = True
+    assert intake.free_bytes() > 0
+    assert seen
+    assert all(seen)
