@@ -16,7 +16,10 @@ from cli.options import HELP_WIDTH
 from cli.options import command as make_command
 from cli.output import Output, notice
 from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.redaction import shown_address
 
+ADDRESSES = frozenset({"archive.address", "send.to", "send.stow_url"})
+"""Settings into which somebody may write credentials."""
 SHOW_EXAMPLE = """
 mine config show
 MINE_RULES_MAX_TILT_DEG=15 mine config show --set run.workers=2 --json
@@ -38,12 +41,17 @@ def command() -> None:
 
 @make_command("show", SHOW_EXAMPLE)
 def show(configuration: Configuration, output: Output) -> Exit:
-    """Print every setting with its value and where it came from."""
+    """Print every setting with its value and where it came from.
+
+    Addresses are shown without passwords.
+    """
     values = asdict(configuration.settings)
     rows = []
     for setting in names():
         section, name = setting.split(".")
-        rows.append((setting, toml_value(values[section][name]), configuration.origins[setting]))
+        value = values[section][name]
+        shown = shown_address(value) if setting in ADDRESSES else value
+        rows.append((setting, toml_value(shown), configuration.origins[setting]))
     output.table("setting", ("setting", "value", "origin"), rows)
     return Exit.DONE
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import errno
+import io
 import logging
 import os
 import sys
@@ -107,7 +108,9 @@ def run(arguments: list[str]) -> int:
     try:
         code = mine.main(arguments, prog_name="mine", standalone_mode=False, obj=invocation)
     except click.ClickException as error:
-        error.show()
+        said = io.StringIO()
+        error.show(said)
+        notice(said.getvalue().rstrip("\n"))
         return Exit.USAGE
     except (click.Abort, KeyboardInterrupt):
         kept, on = ("nothing that was done is lost: ", " to go on") if goes_on else ("", "")

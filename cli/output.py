@@ -11,6 +11,8 @@ from typing import Any
 
 import click
 
+from deeplesion_miner.redaction import redacted
+
 SCHEMA_VERSION = 1
 """Of the JSON lines; it changes when a field changes its meaning or goes away."""
 
@@ -40,8 +42,8 @@ class Output:
 
 
 def notice(text: str) -> None:
-    """Something that a person should know and no program reads: to stderr."""
-    click.echo(text, err=True)
+    """Something that a person should know and no program reads: to stderr, without passwords of addresses."""
+    click.echo(redacted(text), err=True)
 
 
 def to_json(kind: str, values: Mapping[str, Any]) -> str:

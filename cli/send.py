@@ -19,6 +19,7 @@ from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural, size_text
 from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.redaction import shown_address
 
 if TYPE_CHECKING:
     from dicom_io.delivery import Tally
@@ -152,7 +153,7 @@ def _only_destination(outbox: Outbox) -> str:
     known = list(outbox.counts())
     if len(known) == 1:
         return known[0]
-    several = f"the outbox knows {', '.join(known)}; " if known else ""
+    several = f"the outbox knows {', '.join(map(shown_address, known))}; " if known else ""
     raise ConfigError(f"where to? {several}name --to AET@host:port or --stow URL")
 
 
@@ -181,12 +182,13 @@ def show(outbox: Outbox, destination: str | None, output: Output) -> Exit:
     counts = outbox.counts(destination)
     for where, states in counts.items():
         text = ", ".join(f"{states[state]:,} {state}" for state in State if state in states)
+        where = shown_address(where)
         output.record("outbox", {"destination": where, **{str(state): states.get(state, 0) for state in State}},
                       f"{where}: {text}")  # fmt: skip
     troubled = [
         one
-        for one in outbox.parcels(destination, (State.QUEUED, State.FAILED, State.DEAD))
-        if one.standing.state is not State.QUEUED or one.standing.awaited_since_s is not None
+        for one in outbox.parcels(destination, (State.QUEUED, State.SENT, State.FAILED, State.DEAD))
+        if one.standing.state in (State.FAILED, State.DEAD) or one.standing.awaited_since_s is not None
     ]
     if troubled:
         output.table("letter", COLUMNS, (_row(one, outbox.policy) for one in troubled))
@@ -207,6 +209,6 @@ def _row(one: Parcel, policy: Policy) -> tuple[Any, ...]:
 
     stands, until_s = one.standing, awaited_until_s(one.standing, policy)
     until = "" if until_s is None else datetime.fromtimestamp(until_s).astimezone().isoformat(timespec="seconds")
-    return (one.destination, str(stands.state), stands.reason, stands.attempts + stands.refusals, one.kind,
-            one_line(one.patient_id), one.study_instance_uid, one.sop_instance_uid, one_line(stands.detail),
+    return (shown_address(one.destination), str(stands.state), stands.reason, stands.attempts + stands.refusals,
+            one.kind, one_line(one.patient_id), one.study_instance_uid, one.sop_instance_uid, one_line(stands.detail),
             until)  # fmt: skip

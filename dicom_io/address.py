@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.redaction import HIDDEN, shown_address
 
 
 @dataclass(frozen=True)
@@ -18,18 +19,22 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The address written as ``AET@host:port``; an IPv6 host stands in brackets. Raises `ConfigError`."""
+        """The address written as ``AET@host:port``; an IPv6 host stands in brackets.
+
+        Raises `ConfigError`, which shows nothing that may be a password.
+        """
+        shown = f"archive address {shown_address(text)!r}"
         title, at, place = text.strip().rpartition("@")
         host, colon, port = place.rpartition(":")
-        if not at or not colon:
-            raise ConfigError(f"archive address {text!r}: expected AET@host:port, for instance PACS@10.0.0.5:104")
+        if not at or not colon or ":/" in title:
+            raise ConfigError(f"{shown}: expected AET@host:port, for instance PACS@10.0.0.5:104")
         host = host.removeprefix("[").removesuffix("]")
         if not host or any(character.isspace() for character in host):
-            raise ConfigError(f"archive address {text!r}: the host {host!r} is empty or holds a space")
+            raise ConfigError(f"{shown}: the host {host!r} is empty or holds a space")
         if not is_host(host):
-            raise ConfigError(f"archive address {text!r}: {host!r} is neither the name of a host nor a number")
+            raise ConfigError(f"{shown}: {host!r} is neither the name of a host nor a number")
         if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:
-            raise ConfigError(f"archive address {text!r}: the port {port!r} is not a number from 1 to 65535")
+            raise ConfigError(f"{shown}: the port {port!r} is not a number from 1 to 65535")
         return cls(ae_title(title), host, int(port))
 
     def __str__(self) -> str:
@@ -52,8 +57,10 @@ def ae_title(text: str) -> str:
     Case is kept: most archives compare titles to the letter.
     """
     title = text.strip(" ")
+    user, colon, _ = text.partition(":")
+    shown = f"{user}:{HIDDEN}" if colon else text  # it may be the user:password of something else
     if not 1 <= len(title) <= 16:
-        raise ConfigError(f"AE title {text!r}: {len(title)} characters; from 1 to 16 are allowed")
+        raise ConfigError(f"AE title {shown!r}: {len(title)} characters; from 1 to 16 are allowed")
     if not all(" " <= character <= "~" and character != "\\" for character in title):
-        raise ConfigError(f"AE title {text!r}: only printable ASCII without backslash is allowed")
+        raise ConfigError(f"AE title {shown!r}: only printable ASCII without backslash is allowed")
     return title

@@ -10,22 +10,22 @@ import logging
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
 from deeplesion_miner.errors import ArchiveError
-from dicom_io.delivery_rules import Event, Happening, Identity, State, identity_refusal, of_answer, of_listing
+from dicom_io.delivery_questions import Questions, is_lost
+from dicom_io.delivery_rules import AWAITED, Event, Happening, State, identity_refusal, of_answer, of_listing
 from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_rows import Parcel
-from dicom_io.proof import Inquiry, prove
+from dicom_io.proof import Inquiry
 from dicom_io.store_status import StoreAnswer
 
 logger = logging.getLogger(__name__)
 
-_STUDIES_REMEMBERED = 1000
 _DAY_S = 86_400.0
 """A clock that is wrong by less makes nobody wait for longer than that."""
 _GLANCE_S = 0.25
@@ -125,14 +125,15 @@ class Delivery:
         self._stopwatch = stopwatch
         self._stop = stop
         self._offers_commitment = wire.committer is not None and self._policy.commitment != "never"
+        self._questions = Questions(wire.inquiry, self._pace.identity_valid_s, stopwatch)
         self._reached = False
-        self._patients: dict[str, tuple[float, Collection[Identity] | None]] = {}
         self.tally = Tally()
 
     def run(self, wait: bool = False) -> Tally:
         """Delivers until nothing is left to do; unless told to wait, also until nothing moves any more.
 
-        What waits for its study holds up only a run that is told to wait.
+        What waits for its study holds up only a run that is told to wait. An archive that has answered no question in
+        the whole run counts as away.
 
         Raises the ArchiveError that no repetition can help.
         """
@@ -151,17 +152,18 @@ class Delivery:
             if moved or pending < before:
                 moved_s, pause_s = self._stopwatch(), 0.5
                 continue
-            if pending <= (0 if wait else self._outbox.awaiting(self._destination, now_s)):
+            if pending <= (0 if wait else self._outbox.awaiting(self._destination, now_s, AWAITED)):
                 break
             if not wait and self._stopwatch() - moved_s >= self._pace.patience_s:
                 break
             self._sleep(self._until_due(now_s, pause_s))
             if self.tally.away is not None:
                 pause_s = min(2 * pause_s, self._pace.longest_pause_s)
+        self.tally.away = self.tally.away or self._questions.refusal
         return self.tally
 
     def step(self) -> bool:
-        """One batch to be sent and one to be confirmed, of what is due; False where nothing was."""
+        """One batch to be sent and one to be confirmed, of what is due; False where nothing was, or was told."""
         refused: ArchiveError | None = None
         sent = False
         try:
@@ -195,12 +197,13 @@ class Delivery:
         )
         if not claimed:
             return False
+        untold = self.tally.events[Event.UNTOLD]
         try:
             job(claimed)
         except BaseException:
             self._outbox.release(claimed)
             raise
-        return True
+        return len(claimed) > self.tally.events[Event.UNTOLD] - untold
 
     def _record(self, happened: Sequence[tuple[Parcel, Happening]]) -> None:
         if not happened:
@@ -214,46 +217,42 @@ class Delivery:
     # --- sending -------------------------------------------------------------------------------------
 
     def _deliver(self, claimed: Sequence[Parcel]) -> None:
-        self._reached = False
+        self._reached = self._questions.answered = False
         left: list[Parcel] = []
-        refused: ArchiveError | None = None
         for study, group in groupby(claimed, key=lambda one: one.study_instance_uid):
+            own = list(group)
             try:
-                left.extend(self._not_there_yet(self._of_right_patient(study, list(group))))
+                own = self._of_right_patient(study, own)
+                left.extend(self._not_there_yet(own))
             except ArchiveError as error:
-                if error.status is None:
-                    raise
-                refused = refused or error  # about this study; the others need not wait for it
+                self._pass_over(own, error)
+        self._reached = self._questions.answered
         self._send(left)
-        if refused is not None:
-            raise refused
+
+    def _pass_over(self, parcels: Sequence[Parcel], error: ArchiveError) -> None:
+        """Notes that the archive did not speak of their study, so that others need not wait for it.
+
+        Raises the error where it is no matter of the study, or not of it alone.
+        """
+        untold = self._questions.untold(error)
+        logger.info("%s", error)
+        self._record([(one, untold) for one in parcels])
+        if is_lost(error):
+            raise error
 
     def _of_right_patient(self, study: str, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Those whose study in the archive is the object's own patient's; the others wait or are dead, by name."""
-        in_archive = self._identity(study)
+        in_archive = self._questions.identity(study)
         refusals = [identity_refusal((one.patient_id, one.issuer_of_patient_id), in_archive) for one in parcels]
         event = Event.NO_STUDY if in_archive is None else Event.IMPOSSIBLE
         judged = list(zip(parcels, refusals, strict=True))
         self._record([(one, Happening(event, *refusal)) for one, refusal in judged if refusal[0]])
         return [one for one, refusal in judged if not refusal[0]]
 
-    def _identity(self, study: str) -> Collection[Identity] | None:
-        """The patients of the study in the archive, asked anew after a while: patients get merged."""
-        now_s = self._stopwatch()
-        asked_s, found = self._patients.get(study, (float("-inf"), None))
-        if now_s - asked_s > self._pace.identity_valid_s:
-            found = self._wire.inquiry.identities(study) or None
-            self._reached = True
-            if len(self._patients) >= _STUDIES_REMEMBERED:
-                self._patients.clear()
-            if found is not None:
-                self._patients[study] = (now_s, found)
-        return found
-
     def _not_there_yet(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Those that the archive does not have, of what may have gone out before; the others need no second sending."""
         asked = [one for one in parcels if one.standing.maybe_there]
-        listed = self._listed(asked)
+        listed = self._questions.listed(asked)
         there: list[tuple[Parcel, Happening]] = []
         try:
             for one in asked:
@@ -263,13 +262,6 @@ class Delivery:
         finally:
             self._record(there)
         return [one for one in parcels if one.number not in {known.number for known, _ in there}]
-
-    def _listed(self, parcels: Sequence[Parcel]) -> frozenset[str]:
-        if not parcels:
-            return frozenset()
-        listed = prove(self._wire.inquiry, parcels)
-        self._reached = True
-        return listed
 
     def _send(self, parcels: Sequence[Parcel]) -> None:
         """Sends some at a time over one association."""
@@ -367,14 +359,20 @@ class Delivery:
 
     def _prove(self, parcels: Sequence[Parcel]) -> None:
         """Proof by query: what the archive lists, it has."""
-        listed = self._listed(parcels)
         happened: list[tuple[Parcel, Happening]] = []
         try:
-            for one in parcels:
-                if one.sop_instance_uid in listed:
-                    happened.append((one, self._doubt(one) or Happening(Event.LISTED)))
-                else:
-                    happened.append((one, Happening(Event.UNLISTED, "not_listed")))
+            for _, group in groupby(parcels, key=lambda one: one.study_instance_uid):
+                own = list(group)
+                try:
+                    listed = self._questions.listed(own)
+                except ArchiveError as error:
+                    self._pass_over(own, error)
+                    continue
+                for one in own:
+                    if one.sop_instance_uid in listed:
+                        happened.append((one, self._doubt(one) or Happening(Event.LISTED)))
+                    else:
+                        happened.append((one, Happening(Event.UNLISTED, "not_listed")))
         finally:
             # Comparing takes a retrieval each, and the archive may be lost at any of them.
             self._record(happened)

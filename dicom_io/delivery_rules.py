@@ -44,6 +44,8 @@ class Event(StrEnum):
     AGAIN = "again"
     NO_STUDY = "no_study"
     """The archive does not have the object's study, perhaps not yet."""
+    UNTOLD = "untold"
+    """The archive is there and does not say whose the study is, or what it has of it."""
     REFUSED = "refused"
     IMPOSSIBLE = "impossible"
     COMMITTED = "committed"
@@ -66,6 +68,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.COMMITTED: State.COMMITTED,
         Event.AGAIN: State.QUEUED,
         Event.NO_STUDY: State.QUEUED,
+        Event.UNTOLD: State.QUEUED,
         Event.REFUSED: State.FAILED,
         Event.IMPOSSIBLE: State.DEAD,
     },
@@ -77,6 +80,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.COMMITTED: State.COMMITTED,
         Event.AGAIN: State.FAILED,
         Event.NO_STUDY: State.FAILED,
+        Event.UNTOLD: State.FAILED,
         Event.REFUSED: State.FAILED,
         Event.IMPOSSIBLE: State.DEAD,
     },
@@ -85,6 +89,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.COMMITTED: State.COMMITTED,
         Event.UNLISTED: State.QUEUED,
         Event.UNCOMMITTED: State.QUEUED,
+        Event.UNTOLD: State.SENT,
         Event.REFUSED: State.FAILED,
         Event.IMPOSSIBLE: State.DEAD,
     },
@@ -97,6 +102,8 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 AWAITED = "study_awaited"
 """The reason of an object that waits until the archive has its study."""
+UNTOLD = "study_untold"
+"""The reason of an object about whose study the archive does not speak."""
 SEEN_ONCE = "seen_once"
 """The reason of an object that the archive listed after it was cut off on its way."""
 WARNED = "stored_with_warning"
@@ -157,7 +164,8 @@ class Standing:
     sent_s: float | None = None
     settled_s: float | None = None
     awaited_since_s: float | None = None
-    """Since when the archive is known not to have the study; None where it is not waited for."""
+    """Since when the archive is known not to have the study, or does not speak of it; None where that is not waited
+    for."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +185,8 @@ def after(standing: Standing, happening: Happening, policy: Policy, now_s: float
     event = happening.event
     if event is Event.NO_STUDY:
         return _without_study(standing, happening, policy, now_s)
+    if event is Event.UNTOLD:
+        return _untold(standing, happening, policy, now_s)
     if event is Event.ALREADY_THERE and policy.commitment == "required":
         event = Event.STORED
     state = TRANSITIONS[standing.state].get(event)
@@ -221,8 +231,7 @@ def _without_study(standing: Standing, happening: Happening, policy: Policy, now
     state = TRANSITIONS[standing.state].get(Event.NO_STUDY)
     if state is None:
         return standing
-    since_s = now_s if standing.awaited_since_s is None else standing.awaited_since_s
-    since_s = min(since_s, now_s)  # a clock that was set back would have it wait for longer
+    since_s = _since_s(standing, now_s) if standing.reason == AWAITED else now_s
     end_s = since_s + policy.study_patience_s
     if now_s >= end_s:
         return replace(
@@ -234,15 +243,40 @@ def _without_study(standing: Standing, happening: Happening, policy: Policy, now
             settled_s=now_s,
             awaited_since_s=None,
         )
-    pause_s = min(max(now_s - since_s, policy.first_pause_s), policy.longest_pause_s)
-    pause_s = max(pause_s, policy.study_patience_s / _MOST_QUESTIONS)
+    pause_s = max(_waiting_pause_s(policy, now_s - since_s), policy.study_patience_s / _MOST_QUESTIONS)
     due_s = min(now_s + pause_s, end_s)
     return replace(standing, state=state, reason=AWAITED, detail=happening.detail, due_s=due_s, awaited_since_s=since_s)
 
 
+def _untold(standing: Standing, happening: Happening, policy: Policy, now_s: float) -> Standing:
+    """The standing of an object about whose study the archive does not speak: it is asked less and less often.
+
+    Nothing went out and nothing speaks against the object, so no attempt is counted and it never dies of it, as with
+    an archive that is away. What was known of it before is kept.
+    """
+    state = TRANSITIONS[standing.state].get(Event.UNTOLD)
+    if state is None:
+        return standing
+    since_s = _since_s(standing, now_s)
+    waiting = replace(standing, due_s=now_s + _waiting_pause_s(policy, now_s - since_s), awaited_since_s=since_s)
+    if standing.reason == WARNED:
+        return waiting
+    reason = AWAITED if standing.reason == AWAITED else happening.reason
+    return replace(waiting, reason=reason, detail=happening.detail)
+
+
+def _since_s(standing: Standing, now_s: float) -> float:
+    """Since when it is waited for; a clock that was set back must not have it wait for longer."""
+    return now_s if standing.awaited_since_s is None else min(standing.awaited_since_s, now_s)
+
+
+def _waiting_pause_s(policy: Policy, waited_s: float) -> float:
+    return min(max(waited_s, policy.first_pause_s), policy.longest_pause_s)
+
+
 def awaited_until_s(standing: Standing, policy: Policy) -> float | None:
     """When an object that waits for its study becomes a dead letter; None for one that does not wait."""
-    if standing.awaited_since_s is None or standing.state not in OPEN:
+    if standing.awaited_since_s is None or standing.reason != AWAITED or standing.state not in OPEN:
         return None
     return standing.awaited_since_s + policy.study_patience_s
 

@@ -141,16 +141,18 @@ class Outbox:
     ) -> tuple[Parcel, ...]:
         """At most `limit` objects that are due, now this process's own: to be sent, or to be confirmed.
 
-        They are together by study. What is due later than `longest_s` from now is due, too: nothing pauses so long, a
-        clock noted it that has been set back since.
+        What is due for longest is taken first, so that nothing that comes back again and again keeps others from
+        their turn; what is taken is together by study. What is due later than `longest_s` from now is due, too: nothing
+        pauses so long, a clock noted it that has been set back since.
         """
         states = (State.QUEUED, State.FAILED) if work == "send" else (State.SENT,)
         self.take_back()
         with self._file.transaction() as database:
             found = database.execute(
-                f"SELECT {PARCEL}, {STANDING} FROM object WHERE destination = ? AND owner = ''"
+                f"SELECT {PARCEL}, {STANDING} FROM object WHERE number IN ("
+                "SELECT number FROM object WHERE destination = ? AND owner = ''"
                 f" AND state IN ({marks(states)}) AND (due_s <= ? OR due_s > ?)"
-                " ORDER BY study_instance_uid, number LIMIT ?",
+                " ORDER BY due_s, study_instance_uid, number LIMIT ?) ORDER BY study_instance_uid, number",
                 (column(destination), *states, now_s, now_s + longest_s, limit),
             ).fetchall()
             parcels = tuple(parcel(row) for row in found)
@@ -313,13 +315,14 @@ class Outbox:
         )
         return int(count)
 
-    def awaiting(self, destination: str, now_s: float) -> int:
-        """How many objects wait for their study and are not to be asked for yet."""
+    def awaiting(self, destination: str, now_s: float, reason: str = "") -> int:
+        """How many objects wait for their study, or word of it, and are not to be asked for yet; '' for any reason."""
         ((count,),) = self._file.rows(
-            "SELECT count(*) FROM object WHERE destination = ? AND awaited_since_s IS NOT NULL AND due_s > ?"
-            f" AND state IN ({marks(OPEN)})",
+            "SELECT count(*) FROM object WHERE destination = ?1 AND awaited_since_s IS NOT NULL AND due_s > ?2"
+            f" AND (?3 = '' OR reason = ?3) AND state IN ({marks(OPEN)})",
             column(destination),
             now_s,
+            reason,
             *OPEN,
         )
         return int(count)

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+from deeplesion_miner.errors import ArchiveError
 from dicom_io import attributes
 from dicom_io import query as q
 from dicom_io.delivery_rules import Identity
@@ -35,8 +36,15 @@ class Placed(Protocol):
         """Its own."""
 
 
+class QuestionRefused(ArchiveError):
+    """The archive is there and does not answer this question; it may answer others."""
+
+
 class Inquiry(Protocol):
-    """Two questions to an archive, by C-FIND or by QIDO-RS; both raise `ArchiveError`."""
+    """Two questions to an archive, by C-FIND or by QIDO-RS; both raise `ArchiveError`.
+
+    One that is a `QuestionRefused`, or has a status, tells that the archive is there.
+    """
 
     def listed(self, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> frozenset[str]:
         """SOP Instance UIDs that the archive lists there; '' for series and object asks for the whole study."""

@@ -8,7 +8,7 @@ from email.message import Message
 from deeplesion_miner.errors import ConfigError
 from dicom_io import dicom_json
 from dicom_io.delivery_rules import Identity
-from dicom_io.proof import Placed
+from dicom_io.proof import Placed, QuestionRefused
 from dicom_io.store import normal_uid
 from dicom_io.web import WebSession
 
@@ -69,7 +69,9 @@ class QidoInquiry:
             text = f"HTTP {reply.status} {reply.reason}".strip()
             if reply.status in _NOT_THERE:
                 text += ": the server does not answer questions at this address; name it up to before /studies"
-            raise self._session.error("QIDO-RS", text, temporary=reply.status >= 500)
+                raise self._session.error("QIDO-RS", text, temporary=False)
+            peer = str(self._session.address)
+            raise QuestionRefused(text, peer=peer, operation="QIDO-RS", temporary=reply.status >= 500)
         try:
             return dicom_json.data_sets(reply.body, reply.content_type)
         except ConfigError as error:

@@ -15,6 +15,8 @@ from cli_runs import Mine
 from pydicom import dcmread
 from servers import free_port, orthanc
 
+from dicom_io.delivery_rules import Event, Happening
+from dicom_io.outbox import Outbox
 from dicom_io.testbed.embedded import EmbeddedArchive
 from tests.experiments.stamped import Stamps
 from tests.waiting import PATIENCE_S
@@ -261,15 +263,35 @@ def test_what_cannot_work_is_refused_in_one_line(mine: Mine, tmp_path: Path, wor
     assert len([said for said in answer.err.splitlines() if said.startswith("mine:")]) == 1
 
 
-@pytest.mark.parametrize("url", ["https://user:s3cret@pacs.example.org/x", "HTTPS://u:s3cret@h", "ftp://u:s3cret@h/x"])
-@pytest.mark.parametrize("json", [(), ("--json",)])
+@pytest.mark.parametrize("url", ["https://user:s3cret@pacs.example.org/x", "ftp://u:s3cret@h:21"])
+@pytest.mark.parametrize("option", ["--to", "--stow"])
 def test_a_password_in_an_address_is_refused_shown_nowhere_and_kept_nowhere(
-    mine: Mine, results: Path, tmp_path: Path, url: str, json: tuple[str, ...]
+    mine: Mine, results: Path, tmp_path: Path, url: str, option: str
 ) -> None:
-    answer = mine("send", results, "--stow", url, *json)
+    answer = mine("send", results, option, url, "--json")
     assert answer.code == 2
     assert "s3cret" not in answer.out + answer.err
     assert not (tmp_path / "mine-work" / "outbox").exists()
+
+
+def test_what_the_archive_does_not_speak_of_is_told_one_by_one_with_what_it_said(
+    mine: Mine, stamps: Stamps, tmp_path: Path
+) -> None:
+    """Also of what it took and does not confirm."""
+    with Outbox.open(tmp_path / "mine-work" / "outbox") as outbox:
+        outbox.put([stamps.result(study, 7) for study in range(STUDIES)], "PACS@here:104")
+        first, second = outbox.claim("PACS@here:104", "send", 1.0, STUDIES)
+        outbox.record([(first, Happening(Event.STORED))], 1.0)
+        untold = Happening(Event.UNTOLD, "study_untold", "PACS@here:104: C-FIND: refused (status C001H)")
+        outbox.record([(one, untold) for one in (first, second)], 2.0)
+    shown = mine("send", "--status", "--json")
+    letters = [one for one in shown.records if one["type"] == "letter"]
+    assert [(one["state"], one["reason"], one["attempts"]) for one in letters] == [
+        ("sent", "study_untold", 0),
+        ("queued", "study_untold", 0),
+    ]
+    assert all("C001H" in one["detail"] for one in letters)
+    assert "study_untold: the archive does not say whose the study is, or what it has of it -> " in shown.err
 
 
 def test_the_outbox_is_private_and_lies_in_the_working_folder(

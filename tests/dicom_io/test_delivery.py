@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import pytest
 from hostile_archive import ABORT, SILENT, VANISH
 from listing_archive import ListingArchive
 from little_objects import sr
+from little_results import result
 from pydicom.dataset import Dataset
-from pydicom.filewriter import dcmwrite
 from servers import Server, free_port
 
 from deeplesion_miner.errors import ArchiveError
@@ -31,27 +30,6 @@ QUICK = Policy(first_pause_s=0.01, longest_pause_s=0.05, refusal_pause_s=0.01, s
 PACE = Pace(batch=50, patience_s=PATIENCE_S, report_within_s=3600.0)
 REPORTS_GET_LOST = replace(PACE, report_within_s=0.2)
 """An association that is lost takes along the report that was to come on it."""
-
-
-def result(number: int, *, study: int = 1, patient: str = "P1", issuer: str = "") -> EmittedObject:
-    dataset = sr(study, number)
-    dataset.PatientID = patient
-    if issuer:
-        dataset.IssuerOfPatientID = issuer
-    dataset.SeriesInstanceUID = f"{dataset.SeriesInstanceUID}.{number}"
-    buffer = BytesIO()
-    dcmwrite(buffer, dataset, enforce_file_format=True)
-    return EmittedObject(
-        "SR",
-        patient,
-        str(dataset.StudyInstanceUID),
-        str(dataset.SeriesInstanceUID),
-        str(dataset.SOPInstanceUID),
-        str(dataset.SOPClassUID),
-        str(dataset.file_meta.TransferSyntaxUID),
-        buffer.getvalue(),
-        issuer,
-    )
 
 
 RESULTS = [result(number) for number in range(1, 7)]

@@ -13,9 +13,12 @@ import schemas
 from deeplesion_miner.errors import ConfigError
 from dicom_io import delivery, delivery_rules
 from dicom_io.delivery_rules import (
+    AWAITED,
     DELIVERED,
     OPEN,
     SEEN_ONCE,
+    UNTOLD,
+    WARNED,
     Event,
     Happening,
     Policy,
@@ -66,6 +69,11 @@ def happen(*events: Event, policy: Policy = POLICY, state: State = State.QUEUED)
         ((Event.NO_STUDY, Event.IMPOSSIBLE), State.DEAD),
         ((Event.REFUSED, Event.NO_STUDY), State.FAILED),
         ((Event.STORED, Event.NO_STUDY), State.SENT),
+        ((Event.UNTOLD,) * 9, State.QUEUED),
+        ((Event.UNTOLD, Event.STORED), State.SENT),
+        ((Event.STORED, Event.UNTOLD), State.SENT),
+        ((Event.REFUSED, Event.UNTOLD), State.FAILED),
+        ((Event.IMPOSSIBLE, Event.UNTOLD), State.DEAD),
         ((Event.AGAIN,), State.QUEUED),
         ((Event.AGAIN, Event.STORED), State.SENT),
         ((Event.AGAIN,) * 3, State.QUEUED),
@@ -119,8 +127,36 @@ def test_every_change_is_dated_and_only_what_is_open_is_due(happenings: list[Hap
         if standing != before:
             assert (standing.settled_s is None) == (standing.state in OPEN)
             assert now_s <= standing.due_s <= now_s + POLICY.longest_pause_s
-            assert standing.maybe_there or one.event is Event.NO_STUDY
+            assert standing.maybe_there or one.event in (Event.NO_STUDY, Event.UNTOLD)
         now_s += 1.0
+
+
+def test_an_object_of_whose_study_the_archive_does_not_speak_waits_longer_and_longer_and_never_dies_of_it() -> None:
+    standing, now_s, pauses = Standing(), 1000.0, []
+    for _ in range(12):
+        standing = after(standing, Happening(Event.UNTOLD, UNTOLD, "no"), POLICY, now_s, "")
+        pauses.append(standing.due_s - now_s)
+        now_s = standing.due_s
+    assert pauses == sorted(pauses)
+    assert (pauses[0], pauses[-1]) == (POLICY.first_pause_s, POLICY.longest_pause_s)
+    assert (standing.reason, standing.detail, standing.attempts, standing.maybe_there) == (UNTOLD, "no", 0, False)
+    assert awaited_until_s(standing, POLICY) is None
+
+
+def test_what_is_known_of_an_object_outlasts_that_nothing_more_is_told() -> None:
+    awaited = after(Standing(), Happening(Event.NO_STUDY, "study_unknown"), POLICY, 100.0, "")
+    standing = after(awaited, Happening(Event.UNTOLD, UNTOLD), POLICY, 200.0, "")
+    assert (standing.reason, standing.awaited_since_s) == (AWAITED, 100.0)
+    warned = Standing(state=State.SENT, reason=WARNED, detail="changed")
+    standing = after(warned, Happening(Event.UNTOLD, UNTOLD, "no"), POLICY, 200.0, "")
+    assert (standing.reason, standing.detail, standing.awaited_since_s) == (WARNED, "changed", 200.0)
+
+
+def test_patience_for_a_study_begins_when_it_is_known_not_to_be_there() -> None:
+    untold = after(Standing(), Happening(Event.UNTOLD, UNTOLD), POLICY, 100.0, "")
+    later_s = 100.0 + 2 * POLICY.study_patience_s
+    standing = after(untold, Happening(Event.NO_STUDY, "study_unknown"), POLICY, later_s, "")
+    assert (standing.state, standing.reason, standing.awaited_since_s) == (State.QUEUED, AWAITED, later_s)
 
 
 @given(st.lists(st.sampled_from([Event.AGAIN, Event.REFUSED]), min_size=6, max_size=6))
