@@ -6,6 +6,7 @@ take for a conflict: raise the kind's number in `layout` of `schemas/emit.toml` 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
 import highdicom
@@ -34,6 +35,8 @@ SAID = {
     ("kos", 1): "9535dcbcf7571d66",
 }
 """First characters of the digest of what the objects say, by kind and layout."""
+FOLLOWED = {1: "f5bfd2188c41ff78"}
+"""The same of a report that tells a follow-up, by the layout of `dicom-sr`."""
 WRITTEN_WITH = "0.28"
 """The edition of highdicom that made them: another one may say other things beside ours."""
 
@@ -92,6 +95,24 @@ def test_what_objects_say_changes_with_the_number_of_their_layout_only(
     (one,) = (one for one in emission.objects if one.kind == kind)
     assert emission.left_out == ()
     assert content_digest(one.encoded, kind)[:16] == SAID[kind, layout[kind]]
+
+
+def test_what_reports_say_of_a_follow_up_changes_with_the_number_of_their_layout_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if not highdicom.__version__.startswith(WRITTEN_WITH):
+        pytest.skip(f"the digests are those of highdicom {WRITTEN_WITH}, this is {highdicom.__version__}")
+    layout = schemas.load("emit")["layout"]["dicom-sr"]
+    monkeypatch.setattr(identity, "layout_of", lambda _: "1")
+    (lesion,) = result().lesions
+    told = replace(
+        result(),
+        lesions=(replace(lesion, prior_note="Candidate"),),
+        response_basis="Sums",
+        response_notes=("Targets", "Overall"),
+    )
+    (one,) = emit(told, source(), ("dicom-sr",)).objects
+    assert content_digest(one.encoded, "dicom-sr")[:16] == FOLLOWED[layout]
 
 
 @pytest.mark.parametrize("kind", KINDS)
