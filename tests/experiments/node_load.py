@@ -31,6 +31,7 @@ from dicom_io.object_file import ObjectFile
 from dicom_io.store import ObjectStore
 from tests.certificates import make_certificates
 from tests.experiments.node_world import (
+    ECHOSCU,
     LOOPBACK,
     NODE_AE,
     RunningNode,
@@ -301,7 +302,7 @@ def half_open(port: int, count: int) -> Iterator[int]:
 
 
 def _echo(port: int, title: str, called: str = NODE_AE) -> tuple[int, str]:
-    done = subprocess.run(["echoscu", "-aet", title, "-aec", called, LOOPBACK, str(port)], capture_output=True,
+    done = subprocess.run([ECHOSCU, "-aet", title, "-aec", called, LOOPBACK, str(port)], capture_output=True,
                           text=True)  # fmt: skip
     said = [line.partition(": ")[2] for line in (done.stdout + done.stderr).splitlines() if "Reason" in line]
     return done.returncode, "; ".join(said) or "answered"

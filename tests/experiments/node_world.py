@@ -24,6 +24,8 @@ from tests.servers import free_port
 from tests.waiting import PATIENCE_S
 
 LOOPBACK = "127.0.0.1"
+# DCMTK's: pynetdicom puts programs of these names into an environment, which come first where it is activated.
+ECHOSCU, STORESCU = "/usr/bin/echoscu", "/usr/bin/storescu"
 NODE_AE = "NODE"
 _MARK = "1.2.826.0.1.3680043.8.498.1{:0>15}"
 """UIDs of one length, so that one encoded object becomes all others by replacing them."""
@@ -174,7 +176,7 @@ def storescu(port: int, objects: Sequence[ObjectFile], folder: Path, *, more: Se
         path = folder / f"{number:05d}.dcm"
         path.write_bytes(one.file_bytes())
         names[str(path)] = one.sop_instance_uid
-    command = ["storescu", "-v", "-nh", "-R", *more, "-aet", "STORESCU", "-aec", NODE_AE, LOOPBACK, str(port), *names]
+    command = [STORESCU, "-v", "-nh", "-R", *more, "-aet", "STORESCU", "-aec", NODE_AE, LOOPBACK, str(port), *names]
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TCP_NODELAY": "1"})
     return _of_storescu(done.stdout + done.stderr, names, done.returncode)
 

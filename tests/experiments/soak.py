@@ -45,6 +45,7 @@ from dicom_io.object_file import ObjectFile
 from dicom_io.sending import StoreSender
 from dicom_io.store import ObjectStore
 from tests.experiments.node_world import (
+    ECHOSCU,
     LOOPBACK,
     NODE_AE,
     RunningNode,
@@ -138,7 +139,7 @@ def _disturb(port: int, turn: int, sop_class_uid: str, uid: str, tally: Counter[
     what = ("nothing", "echo", "find", "commit", "abort", "silent", "oversized")[turn % 7]
     tally[f"disturbance: {what}"] += 1
     if what == "echo":
-        done = subprocess.run(["echoscu", "-aet", "SENDER", "-aec", NODE_AE, LOOPBACK, str(port)])
+        done = subprocess.run([ECHOSCU, "-aet", "SENDER", "-aec", NODE_AE, LOOPBACK, str(port)])
         tally["echo answered" if done.returncode == 0 else "echo failed"] += 1
     elif what == "silent":
         with socket.create_connection((LOOPBACK, port)) as connection:

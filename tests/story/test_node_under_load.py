@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from tests.experiments.node_load import Load, abused, ended_and_started, scenario
+from tests.experiments.node_world import STORESCU
 from tests.experiments.soak import slope
 
 LOAD = Load(studies=5, images=8, rows=64)
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("storescu") is None, reason="DCMTK is not installed (apt-get install dcmtk)"
-)
+pytestmark = pytest.mark.skipif(not Path(STORESCU).exists(), reason="DCMTK is not installed (apt-get install dcmtk)")
 
 
 @pytest.mark.servers
