@@ -46,6 +46,7 @@ class TransportArchive:
         self._instances: dict[tuple[str, str], tuple[InstanceListing, ...]] = {}
         self._moved: dict[str, set[str]] = defaultdict(set)
         self._reached: dict[str, set[str]] = defaultdict(set)
+        self._headers: dict[tuple[str, str], tuple[ImageHeader, ...]] = {}
 
     # --- looking ---
 
@@ -143,7 +144,7 @@ class TransportArchive:
     def headers(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]
     ) -> Mapping[str, tuple[ImageHeader, ...] | Unreadable]:
-        """Headers of the named objects; what is not delivered is left out."""
+        """Headers of the named objects, each read once a study; what is not delivered is left out."""
         answers: dict[str, tuple[ImageHeader, ...] | Unreadable] = {}
         for series, uids in self._located(study_instance_uid, series_instance_uid, sop_instance_uids).items():
             self._bring(study_instance_uid, series, uids)
@@ -154,10 +155,16 @@ class TransportArchive:
         return answers
 
     def _read_header(self, study_instance_uid: str, uid: str) -> tuple[ImageHeader, ...] | Unreadable | None:
+        known = self._headers.get((study_instance_uid, uid))
+        if known is not None:
+            return known
         dataset = self._dataset(study_instance_uid, uid, pixels=False)
         if dataset is None or isinstance(dataset, Unreadable):
             return dataset
-        return planes.headers_of(dataset, self._objects.size_bytes(uid))
+        headers = planes.headers_of(dataset, self._objects.size_bytes(uid))
+        if not isinstance(headers, Unreadable):
+            self._headers[study_instance_uid, uid] = headers
+        return headers
 
     def _located(
         self, study_instance_uid: str, series_instance_uid: str, sop_instance_uids: Collection[str]

@@ -10,13 +10,16 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from threading import Lock
+from typing import Any
 
 from pydicom import config
 from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
 
 DECODING_ERRORS = (
     BytesLengthException,
@@ -61,10 +64,22 @@ def quiet() -> Iterator[None]:
                 _Quiet.restore.close()
 
 
+def _stored(ds: Dataset, keyword: str) -> Any:
+    """What pydicom makes of the element; None where it is absent, raises where it cannot be converted."""
+    # By tag, since pydicom takes four times as long to find by its keyword what is not there.
+    tag = _tag(keyword)
+    return ds[tag].value if tag in ds else None
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
 def value(ds: Dataset, keyword: str) -> object:
     """The element's value as pydicom gives it; None where it is absent, empty or cannot be converted."""
     try:
-        found = ds.get(keyword)
+        found = _stored(ds, keyword)
     except DECODING_ERRORS:
         return None
     if found is None or (isinstance(found, str | bytes | MultiValue | Sequence) and len(found) == 0):
@@ -96,7 +111,7 @@ def texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
 def numbers(ds: Dataset, keyword: str) -> tuple[float, ...] | None:
     """All values as floats; () where the element is absent or empty, None where a value is no number."""
     try:
-        found = ds.get(keyword)
+        found = _stored(ds, keyword)
         if found is None or found == "":
             return ()
         values = found if isinstance(found, MultiValue | list | tuple) else (found,)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 from pydicom.uid import MediaStorageDirectoryStorage
 
 from deeplesion_miner.errors import ConfigError
@@ -20,6 +21,19 @@ from dicom_io import part10
 from dicom_io import query as q
 from dicom_io.attributes import integer, quiet, text
 from dicom_io.dialects import MEASUREMENT_MODALITIES
+
+_INDEXED = (
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyDate",
+    "Modality",
+    "PatientID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "InstanceNumber",
+)
+"""All that is asked of a file for the index."""
+_INDEXED_TAGS = frozenset(int(Tag(keyword)) for keyword in _INDEXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +114,7 @@ class FolderIndex:
                 self._unreadable.append(Unreadable(str(path), "not_dicom", detail=detail))
                 return
             size_bytes = status.st_size
-            dataset = part10.read(path, pixels=False)
+            dataset = part10.read(path, pixels=False, only=_INDEXED_TAGS)
         except OSError as error:
             self._unreadable.append(Unreadable(str(path), "not_opened", detail=f"{path}: {error.strerror}"))
             return
