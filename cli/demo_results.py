@@ -19,7 +19,8 @@ from cli.wiring import outbox
 if TYPE_CHECKING:
     from deeplesion_miner.detection import Detection
 
-LEAST_SCORE = 0.5
+LEAST_SCORE = 0.3
+"""Of what goes back: so short a training makes no detector sure of what it finds."""
 
 
 def bring_home(
@@ -40,6 +41,7 @@ def bring_home(
     with EmbeddedArchive(newcomer) as archive:
         words = ["mine", "export", str(out / "predictions.parquet"), "--files", str(newcomer), "--to", "dicom"]
         words += ["--objects", str(out / "results"), "--queue", archive.address, "--work", str(out / "work")]
+        words += ["--least-score", str(LEAST_SCORE)]
         notice(f"writing {plural(len(surest), 'detection')} as DICOM objects: {shlex.join(words)}")
         emitting = Emitting(USUAL, out / "results", archive.address, EmitSettings())
         emit_results(results_of(surest, datetime.now(UTC).astimezone()), emitting, settings, (newcomer,), output)

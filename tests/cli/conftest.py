@@ -24,10 +24,17 @@ def mine(tmp_path: Path) -> Mine:
     return run
 
 
+KEY = "2b" * 32
+"""Of the demo's pseudonyms: its patients' order and splits, and so what its detector learns, hang on them."""
+
+
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
-    """A finished `mine demo --small --json`."""
+    """A finished `mine demo --small --json`, the same each time."""
     folder = tmp_path_factory.mktemp("demo") / "demo"
+    (folder / "work").mkdir(parents=True, mode=0o700)
+    (folder / "work" / "pseudonym.key").write_text(f"{KEY}\n")
+    (folder / "work" / "pseudonym.key").chmod(0o600)
     answer = run_mine(("demo", "--small", "--json", "--out", folder), folder.parent, {})
     assert answer.code == 0, answer.err
     return Demo(folder, answer)

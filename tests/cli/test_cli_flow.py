@@ -35,12 +35,16 @@ def test_the_demo_ends_in_a_checked_dataset_with_pictures(demo: Demo) -> None:
         assert (demo.dataset / name).is_file()
 
 
-def test_the_key_is_made_once_private_and_outside_of_the_dataset(demo: Demo, mine: Mine) -> None:
-    key = demo.work / "pseudonym.key"
+def test_the_key_is_made_once_private_and_outside_of_the_dataset(demo: Demo, mine: Mine, tmp_path: Path) -> None:
+    where = ("--out", tmp_path / "dataset", "--work", tmp_path / "work")
+    key = tmp_path / "work" / "pseudonym.key"
+    assert f"made a pseudonym key: {key}" in mine("import", demo.archive, *where).err
+    made = key.read_text()
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
-    assert len(bytes.fromhex(key.read_text().strip())) == 32
-    assert f"made a pseudonym key: {key}" in demo.answer.err
-    assert not list(demo.dataset.rglob("*.key"))
+    assert len(bytes.fromhex(made.strip())) == 32
+    assert "pseudonym key" not in mine("import", demo.archive, *where).err
+    assert key.read_text() == made
+    assert not list((tmp_path / "dataset").rglob("*.key"))
 
 
 def test_find_lists_studies_and_transfers_nothing(mine: Mine, archive: EmbeddedArchive) -> None:
