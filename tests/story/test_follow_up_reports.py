@@ -101,6 +101,37 @@ def test_the_report_says_against_which_studies_it_was_computed(reports: dict[str
     )
 
 
+def notes(path: Path) -> list[str]:
+    container = evaluations(path)
+    assert container is not None
+    return [str(item.TextValue) for item in container.ContentSequence[2:]]
+
+
+def test_the_report_lists_targets_and_non_targets_and_leaves_the_patients_response_to_a_reader(
+    reports: dict[str, Path],
+) -> None:
+    targets, non_targets, overall = notes(reports[DAYS[1]])
+    assert "long axis 30.00 mm, now 20.00 mm" in targets
+    assert "short axis 20.00 mm, now 12.00 mm" in targets
+    assert "short axis 12.00 mm, now 30.00 mm, present [a lymph node with a short axis of 10 to 15 mm" in non_targets
+    assert overall == (
+        "Overall response by RECIST 1.1, table 1: partial response (PR) if there is no new lesion (no mark is a"
+        " candidate), and no non-target lesion has progressed unequivocally, else progressive disease (PD). A reader"
+        " must decide; marks cannot."
+    )
+    assert notes(reports[DAYS[2]])[-1].endswith("by the target lesions alone, whether or not a lesion is new.")
+
+
+def test_each_group_says_whether_its_lesion_is_a_target(reports: dict[str, Path]) -> None:
+    found = {
+        day: [
+            dsrdump(path).count(f'"{said}"') for said in ("Target Lesion at Baseline", "Non-Target Lesion at Baseline")
+        ]
+        for day, path in reports.items()
+    }
+    assert found == {DAYS[0]: [0, 0], DAYS[1]: [2, 1], DAYS[2]: [2, 1]}
+
+
 def test_what_does_not_count_is_told_with_its_reason(ended: tuple[Ended, Path]) -> None:
     assert ended[0].code == 0, ended[0].stderr
     assert "1 lesion without a part in the sum of the targets (node_below_15_mm): a lymph node" in ended[0].stderr
