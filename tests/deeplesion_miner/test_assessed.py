@@ -82,6 +82,21 @@ def test_the_third_lesion_of_an_organ_is_a_non_target_lesion_even_where_it_grows
     assert [(one.label, one.reason) for one in found.non_targets] == [("c", "two_of_organ")]
 
 
+def test_lymph_nodes_of_three_stations_are_one_organ() -> None:
+    stations = [Code("62683002", "SCT", "Mediastinal"), Code("68171009", "SCT", "Axillary"), NODE]
+    marks = [replace(node(site.meaning, 20.0 - k), site=site) for k, site in enumerate(stations)]
+    assert [one.reason for one in course(marks, marks).lesions] == ["", "", "two_of_organ"]
+
+
+def test_a_code_that_comes_later_has_the_baseline_read_again_with_it() -> None:
+    before = [Marked("a", 30, 12.0), Marked("b", 20)]
+    assert [one.label for one in course(before, before).targets] == ["a", "b"]
+    found = course(before, before, [node("a", 12.0), before[1]])
+    assert ([one.label for one in found.targets], [one.reason for one in found.non_targets]) == (
+        ["b"], ["node_below_15_mm"],
+    )  # fmt: skip
+
+
 def test_the_same_targets_are_followed_though_others_are_larger_by_then() -> None:
     before = [Marked("a", 40, site=LIVER), Marked("b", 30, site=LIVER), Marked("c", 20, site=LIVER)]
     small = [Marked("a", 11, site=LIVER), Marked("b", 11, site=LIVER), Marked("c", 80, site=LIVER)]
