@@ -75,6 +75,9 @@ class SendSection:
     longest_pause_s: float = 3600.0
     refusal_pause_s: float = 60.0
     study_patience_h: float = 24.0
+    same_issuers: str = ""
+    compare_issuers: bool = True
+    keep_done_days: float | None = None
     patience_s: float = 30.0
     idle_s: float = 120.0
     compare: Literal["auto", "always", "never"] = "auto"

@@ -163,6 +163,7 @@ def archive_settings(settings: Settings) -> ArchiveSettings:
 def outbox(settings: Settings) -> Outbox:
     """Results on their way to archives; whoever opens it closes it."""
     from dicom_io.delivery_rules import Policy
+    from dicom_io.issuers import Issuers
     from dicom_io.outbox import Outbox
 
     send = settings.send
@@ -174,6 +175,8 @@ def outbox(settings: Settings) -> Outbox:
         refusal_pause_s=send.refusal_pause_s,
         study_patience_s=send.study_patience_h * 3600.0,
         commitment=send.commitment,
+        issuers=Issuers.parse(send.same_issuers, compared=send.compare_issuers),
+        keep_done_s=None if send.keep_done_days is None else send.keep_done_days * 86_400.0,
     )
     return Outbox.open(outbox_folder(settings), policy)
 

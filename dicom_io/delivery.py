@@ -7,6 +7,7 @@ object: what may be under way is asked for before it is sent again.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from collections import Counter
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _DAY_S = 86_400.0
 """A clock that is wrong by less makes nobody wait for longer than that."""
+_HOUR_S = 3600.0
 _GLANCE_S = 0.25
 """So often the outbox is looked at while reports are awaited."""
 
@@ -127,6 +129,7 @@ class Delivery:
         self._offers_commitment = wire.committer is not None and self._policy.commitment != "never"
         self._questions = Questions(wire.inquiry, self._pace.identity_valid_s, stopwatch)
         self._reached = False
+        self._prune_s = -math.inf
         self.tally = Tally()
 
     def run(self, wait: bool = False) -> Tally:
@@ -164,6 +167,7 @@ class Delivery:
 
     def step(self) -> bool:
         """One batch to be sent and one to be confirmed, of what is due; False where nothing was, or was told."""
+        self._prune()
         refused: ArchiveError | None = None
         sent = False
         try:
@@ -177,6 +181,12 @@ class Delivery:
         if refused is not None:
             raise refused
         return sent or confirmed
+
+    def _prune(self) -> None:
+        """Forgets what arrived long ago, a little at each step until nothing is left of it, and then each hour."""
+        now_s = self._stopwatch()
+        if now_s >= self._prune_s and self._outbox.prune(self._destination, self._clock()) == 0:
+            self._prune_s = now_s + _HOUR_S
 
     def _until_due(self, now_s: float, pause_s: float) -> float:
         """How long to sleep: reports come any time, and other processes queue."""
@@ -243,7 +253,8 @@ class Delivery:
     def _of_right_patient(self, study: str, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Those whose study in the archive is the object's own patient's; the others wait or are dead, by name."""
         in_archive = self._questions.identity(study)
-        refusals = [identity_refusal((one.patient_id, one.issuer_of_patient_id), in_archive) for one in parcels]
+        issued = self._policy.issuers
+        refusals = [identity_refusal((one.patient_id, one.issuer_of_patient_id), in_archive, issued) for one in parcels]
         event = Event.NO_STUDY if in_archive is None else Event.IMPOSSIBLE
         judged = list(zip(parcels, refusals, strict=True))
         self._record([(one, Happening(event, *refusal)) for one, refusal in judged if refusal[0]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -10,6 +11,7 @@ from typing import Literal
 
 import schemas
 from deeplesion_miner.errors import ConfigError
+from dicom_io.issuers import STRICT, Issuers
 from dicom_io.store_status import StoreAnswer, Verdict, commitment_failure
 
 
@@ -139,6 +141,10 @@ class Policy:
     """Of the jitter."""
     commitment: Commitment = "auto"
     """'required' takes no query for a proof."""
+    issuers: Issuers = STRICT
+    """How issuers of PatientIDs are compared."""
+    keep_done_s: float | None = None
+    """So long after it is proven to have arrived an object is forgotten; None keeps it."""
 
     def __post_init__(self) -> None:
         for name in ("attempts", "refusals"):
@@ -147,6 +153,8 @@ class Policy:
         pauses_s = (self.first_pause_s, self.longest_pause_s, self.refusal_pause_s, self.study_patience_s)
         if not all(0 <= one <= _LONGEST_S for one in (*pauses_s, self.second_look_s)):
             raise ConfigError("[send] pauses are seconds and patience is hours, from 0 to 30 years")
+        if self.keep_done_s is not None and not 0 <= self.keep_done_s < math.inf:
+            raise ConfigError("[send] keep_done_days: 0 or more is needed")
 
 
 @dataclass(frozen=True)
@@ -316,18 +324,20 @@ def of_commitment_failure(failure_reason: int) -> Happening:
     return Happening(Event.IMPOSSIBLE, "commitment_refused", text)
 
 
-def identity_refusal(own: Identity, in_archive: Collection[Identity] | None) -> tuple[str, str]:
+def identity_refusal(
+    own: Identity, in_archive: Collection[Identity] | None, issued: Issuers = STRICT
+) -> tuple[str, str]:
     """Why an object must not go to the archive's study, and what is told of it; '' where patient and study are its own.
 
     `in_archive` holds who the study's patients are there, None where the archive does not have it. PatientIDs must
     be told on both sides; issuers (PS3.3 C.7.1.1) are compared where both tell one, since objects and archives often
-    leave them out.
+    leave them out; `issued` says which of them mean the same.
     """
     if in_archive is None:
         return "study_unknown", ""
     own_id, own_issuer = (one.strip(" \0") for one in own)
     found = {(patient.strip(" \0"), issuer.strip(" \0")) for patient, issuer in in_archive}
-    ids, issuers = {patient for patient, _ in found}, sorted({issuer for _, issuer in found if issuer})
+    ids, issuers = {patient for patient, _ in found}, sorted({issuer for _, issuer in found if issued.key(issuer)})
     if not own_id or not ids or "" in ids:
         return "patient_untold", ""
     if own_id not in ids:
@@ -335,9 +345,10 @@ def identity_refusal(own: Identity, in_archive: Collection[Identity] | None) -> 
     if len(ids) > 1:
         return "patient_ambiguous", ""
     theirs = f"the archive's {', '.join(map(repr, issuers))}"
-    if own_issuer and issuers and own_issuer not in issuers:
+    keys = {issued.key(issuer) for issuer in issuers}
+    if issued.key(own_issuer) and keys and issued.key(own_issuer) not in keys:
         return "patient_mismatch", f"IssuerOfPatientID: ours {own_issuer!r}, {theirs}"
-    return ("patient_ambiguous", f"IssuerOfPatientID: {theirs}") if len(issuers) > 1 else ("", "")
+    return ("patient_ambiguous", f"IssuerOfPatientID: {theirs}") if len(keys) > 1 else ("", "")
 
 
 def reason_text(reason: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from dataclasses import dataclass
 from io import BytesIO
@@ -59,6 +60,13 @@ class ObjectFile:
         """The encoded data set: all that follows the file meta information. `ConfigError` where there is none."""
         whole = self.file_bytes()
         return whole[_meta_end(whole, self.content) :]
+
+    def stored_sha256(self) -> str:
+        """Hex, of what an archive stores: the transfer syntax and the data set in it, not the file's own header.
+
+        `ConfigError` where the file is none.
+        """
+        return hashlib.sha256(self.transfer_syntax_uid.encode() + b"\0" + self.data_set_bytes()).hexdigest()
 
 
 def _meta(head: bytes, content: Path | bytes) -> Dataset:

@@ -12,10 +12,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, astuple, fields
+from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
 from typing import Literal, Self
 
+from deeplesion_miner.errors import ConfigError
 from dicom_io.delivery_rules import (
     DELIVERED,
     OPEN,
@@ -28,9 +29,11 @@ from dicom_io.delivery_rules import (
     of_commitment_failure,
 )
 from dicom_io.emit import EmittedObject
+from dicom_io.object_file import ObjectFile
 from dicom_io.outbox_contents import Contents
 from dicom_io.outbox_file import OutboxFile
 from dicom_io.outbox_owners import Owner, alone, ended, known
+from dicom_io.outbox_pruning import forget_files, prune, remove_unused
 from dicom_io.outbox_rows import PARCEL, STANDING, Parcel, column, marks, parcel, standing
 
 _MANY = 500
@@ -97,6 +100,7 @@ class Outbox:
             "issuer_of_patient_id": one.issuer_of_patient_id,
             "kind": one.kind,
             "sha256": sha256,
+            "stored_sha256": _stored_sha256(one),
             "size_bytes": len(one.encoded),
             "file_kept": 1,
             "owner": "",
@@ -113,7 +117,7 @@ class Outbox:
             (column(destination), one.sop_instance_uid),
         ).fetchone()
         if kept != sha256 or not file_kept:
-            self._remove_unused(database, sha256)
+            remove_unused(database, self._contents, sha256)
         elif not self._contents.path(sha256).exists():
             # It was there, and another process has just found that nothing referred to it.
             self._contents.put([(sha256, one.encoded)])
@@ -133,6 +137,28 @@ class Outbox:
             )
             found.update((sha256, (uid, state)) for sha256, uid, state in rows)
         return found
+
+    def has_same(self, one: EmittedObject, destination: str) -> bool:
+        """Whether what is known of its UID for a destination is what an archive would store of this object, too.
+
+        Files may differ in their headers: preamble, file meta information.
+        """
+        rows = self._file.rows(
+            f"SELECT {PARCEL}, {STANDING} FROM object WHERE destination = ? AND sop_instance_uid = ?",
+            column(destination),
+            column(one.sop_instance_uid),
+        )
+        ours = _stored_sha256(one)
+        for row in rows:
+            kept = parcel(row)
+            if kept.stored_sha256:
+                return kept.stored_sha256 == ours
+            content = self.content(kept)
+            return (
+                content is not None
+                and _stored_sha256(replace(one, encoded=content, transfer_syntax_uid=kept.transfer_syntax_uid)) == ours
+            )
+        return False
 
     # --- working on it -------------------------------------------------------------------------------
 
@@ -356,26 +382,15 @@ class Outbox:
             ).rowcount
 
     def forget_delivered(self) -> tuple[int, int]:
-        """Deletes the files of objects that have arrived wherever they were to go; how many, how many bytes.
+        """Deletes the files of objects that have arrived, as `outbox_pruning.forget_files` says."""
+        return forget_files(self._file, self._contents)
 
-        The rows stay: what was delivered is never sent again. What a killed process left without a row goes, too.
-        """
-        with self._file.transaction() as database:
-            arrived = [
-                sha256
-                for (sha256,) in database.execute(
-                    "SELECT sha256 FROM object WHERE file_kept = 1 GROUP BY sha256"
-                    f" HAVING sum(state NOT IN ({marks(DELIVERED)})) = 0",
-                    tuple(DELIVERED),
-                )
-            ]
-            database.executemany("UPDATE object SET file_kept = 0 WHERE sha256 = ?", ((one,) for one in arrived))
-            # Within the transaction, so that nobody queues the same content for another destination meanwhile.
-            freed_bytes = sum(self._contents.remove(sha256) for sha256 in arrived)
-            referred = {sha256 for (sha256,) in database.execute("SELECT sha256 FROM object WHERE file_kept = 1")}
-            for sha256 in self._contents.digests() - referred:
-                self._contents.remove(sha256)
-        return len(arrived), freed_bytes
+    def prune(self, destination: str, now_s: float) -> int:
+        """Forgets some objects that arrived longer ago than the policy keeps them; how many."""
+        if self.policy.keep_done_s is None:
+            return 0
+        proven = {State.COMMITTED} if self.policy.commitment == "required" else DELIVERED
+        return prune(self._file, self._contents, destination, now_s - self.policy.keep_done_s, proven)
 
     # --- rows ----------------------------------------------------------------------------------------
 
@@ -397,7 +412,10 @@ class Outbox:
         )
         return now
 
-    def _remove_unused(self, database: sqlite3.Connection, sha256: str) -> None:
-        """Deletes a file that no row refers to."""
-        if database.execute("SELECT 1 FROM object WHERE sha256 = ? AND file_kept", (sha256,)).fetchone() is None:
-            self._contents.remove(sha256)
+
+def _stored_sha256(one: EmittedObject) -> str:
+    """Of what an archive stores; '' for what is no PS3.10 file."""
+    try:
+        return ObjectFile(one.sop_instance_uid, one.sop_class_uid, one.transfer_syntax_uid, one.encoded).stored_sha256()
+    except ConfigError:
+        return ""

@@ -13,7 +13,7 @@ from deeplesion_miner.errors import ConfigError, MinerError
 from dicom_io.database import DatabaseFile, Kind
 
 FILE_NAME = "outbox.sqlite"
-KIND = Kind("an outbox", "outbox", 2, "--outbox")
+KIND = Kind("an outbox", "outbox", 3, "--outbox")
 
 _BROKEN_WORLD = {
     sqlite3.SQLITE_FULL: "free some space",

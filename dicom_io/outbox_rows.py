@@ -25,6 +25,8 @@ class Parcel:
     kind: str
     sha256: str
     """Of the whole file, hex."""
+    stored_sha256: str
+    """Of what an archive stores of it (`ObjectFile.stored_sha256`); '' in rows of older versions."""
     size_bytes: int
     file_kept: bool
     standing: Standing

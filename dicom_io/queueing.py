@@ -71,7 +71,7 @@ def _queue(
     states = outbox.put(fresh.values(), destination, now_s)
     kept = outbox.known({digests[path] for path in fresh}, destination)
     for path, one in fresh.items():
-        if digests[path] in kept:
+        if digests[path] in kept or outbox.has_same(one, destination):
             yield Queued(path, one.sop_instance_uid, states[one.sop_instance_uid])
         else:
             detail = f"the outbox has another object of the UID {one.sop_instance_uid}; the first one is kept"

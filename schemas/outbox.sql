@@ -15,6 +15,7 @@ CREATE TABLE object (
   issuer_of_patient_id TEXT NOT NULL DEFAULT '', -- whose numbers patient_id is one of, '' where the object does not say
   kind                TEXT NOT NULL,            -- word of dicom_io.emit.KINDS, or 'other'
   sha256              TEXT NOT NULL,            -- of the whole file, hex
+  stored_sha256       TEXT NOT NULL DEFAULT '', -- of what an archive stores: transfer syntax and data set; '' where not known
   size_bytes          INTEGER NOT NULL,
   file_kept           INTEGER NOT NULL CHECK (file_kept IN (0, 1)),
   state               TEXT NOT NULL CHECK (state IN ('queued', 'sent', 'committed', 'verified', 'failed', 'dead')),

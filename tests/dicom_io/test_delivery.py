@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -113,6 +114,25 @@ def test_the_archive_has_the_very_bytes(folder: Path) -> None:
         deliver(folder, archive)
     for one in RESULTS:
         assert one.encoded.endswith(archive.stored[one.sop_instance_uid][1])
+
+
+def test_a_run_forgets_what_arrived_longer_ago_than_it_is_to_be_kept(folder: Path) -> None:
+    def as_masks(outbox: Outbox, destination: str) -> None:
+        """Reports would stay."""
+        with closing(sqlite3.connect(outbox.folder / "outbox.sqlite")) as database, database:
+            database.execute("UPDATE object SET sop_class_uid = '1.2.840.10008.5.1.4.1.1.66.4' WHERE number > 2")
+
+    keeping = replace(QUICK, keep_done_s=3600.0)
+    with an_archive() as archive:
+        destination = str(archive.address)
+        assert states(deliver(folder, archive, policy=keeping)) == {"committed"}
+        with Outbox.open(folder, keeping) as outbox, closing(open_wire(destination, WireSettings(), outbox)) as wire:
+            as_masks(outbox, destination)
+            Delivery(outbox, destination, wire, pace=PACE).run()
+            assert len(outbox.parcels()) == 6, "an hour has not gone by"
+            Delivery(outbox, destination, wire, pace=PACE, clock=lambda: time.time() + 7200.0).run()
+            assert [one.sop_instance_uid for one in outbox.parcels()] == UIDS[:2]
+            assert len(list((folder / "objects").glob("*/*.dcm"))) == 2
 
 
 # --- whose study it is ---

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from dicom_io.delivery_rules import Event, Happening, Policy, State
 from dicom_io.emit import EmittedObject
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_file import OutboxNotWorking
+from dicom_io.outbox_reports import reports_of
 from dicom_io.outbox_rows import Parcel
 
 PACS, OTHER = "PACS@archive:104", "OTHER@archive:104"
@@ -137,7 +139,7 @@ def test_an_older_outbox_is_brought_up_to_date_with_everything_in_it(tmp_path: P
         outbox.put([an_object(1)], PACS)
     path = folder / "outbox.sqlite"
     with closing(sqlite3.connect(path)) as database:
-        for column in ("issuer_of_patient_id", "awaited_since_s"):
+        for column in ("issuer_of_patient_id", "awaited_since_s", "stored_sha256"):
             database.execute(f"ALTER TABLE object DROP COLUMN {column}")
         database.execute("PRAGMA user_version = 1")
     with Outbox.open(folder) as opened:
@@ -179,6 +181,99 @@ def test_a_disk_that_is_full_of_rows_says_so_and_keeps_what_was_recorded(outbox:
     assert outbox.counts() == {PACS: {"queued": 1}}
     outbox.put(many, PACS)
     assert outbox.counts() == {PACS: {"queued": 300}}
+
+
+# --- what is forgotten ---
+
+DAY_S = 86_400.0
+SEG = "1.2.840.10008.5.1.4.1.1.66.4"
+
+
+def segmentation(number: int, study: int = 1, content: bytes = b"") -> EmittedObject:
+    return replace(an_object(number, study=study, content=content), sop_class_uid=SEG, kind="dicom-seg")
+
+
+@pytest.fixture
+def pruned(tmp_path: Path) -> Iterator[Outbox]:
+    with Outbox.open(tmp_path / "pruned", Policy(keep_done_s=30 * DAY_S)) as opened:
+        yield opened
+
+
+def arrive(outbox: Outbox, now_s: float, event: Event = Event.LISTED) -> None:
+    send_all(outbox, now_s)
+    outbox.record([(one, Happening(event)) for one in to_be_confirmed(outbox, now_s)], now_s)
+
+
+@pytest.mark.parametrize("event", [Event.LISTED, Event.COMMITTED])
+def test_what_arrived_longer_ago_than_it_is_to_be_kept_leaves_row_and_file(pruned: Outbox, event: Event) -> None:
+    pruned.put([segmentation(1)], PACS)
+    arrive(pruned, 0.0, event)
+    pruned.put([segmentation(2)], PACS)
+    arrive(pruned, 20 * DAY_S, event)
+    assert pruned.prune(PACS, 29 * DAY_S) == 0
+    assert pruned.prune(PACS, 31 * DAY_S) == 1
+    assert list(states(pruned)) == [segmentation(2).sop_instance_uid]
+    assert len(list((pruned.folder / "objects").glob("*/*.dcm"))) == 1
+    assert pruned.put([segmentation(1)], PACS) == {segmentation(1).sop_instance_uid: "queued"}
+
+
+def test_nothing_that_is_not_proven_to_have_arrived_is_ever_forgotten(pruned: Outbox) -> None:
+    pruned.put([segmentation(number) for number in range(1, 5)], PACS)
+    first, second, third, _ = claimed(pruned)
+    pruned.record([(first, STORED), (second, Happening(Event.REFUSED, "refused"))], 0.0)
+    pruned.record([(third, Happening(Event.IMPOSSIBLE, "patient_mismatch"))], 0.0)
+    before = states(pruned)
+    assert sorted(before.values()) == ["dead", "failed", "queued", "sent"]
+    assert pruned.prune(PACS, 1e9) == 0
+    assert states(pruned) == before
+    assert len(list((pruned.folder / "objects").glob("*/*.dcm"))) == 4
+
+
+def test_where_commitment_is_required_only_what_is_committed_is_forgotten(tmp_path: Path) -> None:
+    with Outbox.open(tmp_path / "strict", Policy(keep_done_s=0.0, commitment="required")) as outbox:
+        outbox.put([segmentation(1)], PACS)
+        arrive(outbox, 0.0, Event.LISTED)
+        assert outbox.prune(PACS, 1e9) == 0
+        outbox.put([segmentation(2)], PACS)
+        arrive(outbox, 0.0, Event.COMMITTED)
+        assert outbox.prune(PACS, 1e9) == 1
+
+
+def test_reports_stay_since_corrected_ones_name_them(pruned: Outbox) -> None:
+    pruned.put([an_object(1), segmentation(2)], PACS)
+    arrive(pruned, 0.0)
+    assert pruned.prune(PACS, 1e9) == 1
+    assert list(reports_of(pruned, PACS, "1.2.1")) == [an_object(1).sop_instance_uid]
+    assert all(path.exists() for path in reports_of(pruned, PACS, "1.2.1").values())
+
+
+def test_a_file_that_another_archive_is_still_to_get_stays(pruned: Outbox) -> None:
+    pruned.put([segmentation(1)], PACS)
+    arrive(pruned, 0.0)
+    pruned.put([segmentation(1)], OTHER)
+    assert pruned.prune(OTHER, 1e9) == 0
+    assert pruned.prune(PACS, 1e9) == 1
+    (parcel,) = claimed(pruned, destination=OTHER)
+    assert pruned.content(parcel) == segmentation(1).encoded
+
+
+def test_commitment_requests_of_which_nothing_is_left_are_forgotten_with_their_objects(pruned: Outbox) -> None:
+    pruned.put([segmentation(1), segmentation(2)], PACS)
+    send_all(pruned)
+    first, second = to_be_confirmed(pruned)
+    pruned.request("2.25.1", [first], 0.0, 10.0)
+    pruned.request("2.25.2", [second], 0.0, 10.0)
+    assert pruned.report("2.25.1", [first.sop_instance_uid], {}, 5.0)
+    assert pruned.prune(PACS, 1e9) == 1
+    assert not pruned.report("2.25.1", [first.sop_instance_uid], {}, 5.0), "nobody knows it any more"
+    assert pruned.report("2.25.2", [second.sop_instance_uid], {}, 5.0), "a report may yet come"
+
+
+def test_unless_it_is_set_nothing_is_forgotten(outbox: Outbox) -> None:
+    outbox.put([segmentation(1)], PACS)
+    arrive(outbox, 0.0)
+    assert outbox.prune(PACS, 1e12) == 0
+    assert len(states(outbox)) == 1
 
 
 # --- working on it ---

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from little_objects import ct, sr
-from pydicom import dcmwrite
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import JPEG2000Lossless
+from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
 
 from deeplesion_miner.types import Unreadable
 from dicom_io.attributes import quiet
+from dicom_io.delivery_rules import Event, Happening
 from dicom_io.outbox import Outbox
 from dicom_io.queueing import Queued, queue_files, read_object
 
@@ -80,3 +83,58 @@ def test_a_file_that_was_cut_in_its_pixels_is_told_and_not_sent(encapsulated: bo
     found = read_object(whole[:-lost_bytes], "cut")
     assert isinstance(found, Unreadable)
     assert found.why == "truncated"
+
+
+def with_another_header(dataset: Dataset) -> bytes:
+    """The same object as another program writes it: preamble, version and implementation differ."""
+    again = dcmread(BytesIO(encoded(dataset)))
+    again.preamble = b"other".ljust(128, b"\0")
+    again.file_meta.ImplementationVersionName = "ANOTHER"
+    again.file_meta.SourceApplicationEntityTitle = "ELSEWHERE"
+    return encoded(again)
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_a_file_of_which_only_the_header_differs_is_the_same_object(
+    outbox: Outbox, tmp_path: Path, is_forgotten: bool
+) -> None:
+    first, second = tmp_path / "first.dcm", tmp_path / "second.dcm"
+    first.write_bytes(encoded(sr(1)))
+    second.write_bytes(with_another_header(sr(1)))
+    assert first.read_bytes() != second.read_bytes()
+    list(queue_files(outbox, [first], PACS, 0.0))
+    if is_forgotten:
+        for event in (Event.STORED, Event.COMMITTED):
+            outbox.record([(one, Happening(event)) for one in outbox.parcels()], 1.0)
+        assert outbox.forget_delivered()[0] == 1
+    (queued,) = queue_files(outbox, [second], PACS, 2.0)
+    assert queued == Queued(second, sr(1).SOPInstanceUID, "committed" if is_forgotten else "queued")
+    (parcel,) = outbox.parcels()
+    assert is_forgotten or outbox.content(parcel) == first.read_bytes(), "the first file is kept"
+
+
+def test_the_same_object_of_an_older_outbox_is_known_by_its_file(outbox: Outbox, tmp_path: Path) -> None:
+    (tmp_path / "first.dcm").write_bytes(encoded(sr(1)))
+    (tmp_path / "second.dcm").write_bytes(with_another_header(sr(1)))
+    list(queue_files(outbox, [tmp_path / "first.dcm"], PACS, 0.0))
+    with closing(sqlite3.connect(outbox.folder / "outbox.sqlite")) as database, database:
+        database.execute("UPDATE object SET stored_sha256 = ''")
+    (queued,) = queue_files(outbox, [tmp_path / "second.dcm"], PACS, 0.0)
+    assert isinstance(queued, Queued)
+
+
+@pytest.mark.parametrize("what", ["word", "syntax"])
+def test_another_data_set_or_another_transfer_syntax_is_another_object(
+    outbox: Outbox, tmp_path: Path, what: str
+) -> None:
+    other = sr(1)
+    if what == "word":
+        other.StudyDescription = "another"
+    else:
+        other.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
+    (tmp_path / "first.dcm").write_bytes(encoded(sr(1)))
+    (tmp_path / "second.dcm").write_bytes(encoded(other))
+    list(queue_files(outbox, [tmp_path / "first.dcm"], PACS, 0.0))
+    (left_out,) = queue_files(outbox, [tmp_path / "second.dcm"], PACS, 0.0)
+    assert isinstance(left_out, Unreadable)
+    assert left_out.why == "conflicting_copies"
