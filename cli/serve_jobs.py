@@ -6,6 +6,7 @@ A process of its own keeps a model's memory, and its crashes, away from the asso
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import threading
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor
@@ -13,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -93,14 +94,25 @@ class Workers:
 
 
 def _prepare_worker(verbose: bool) -> None:
-    """Leaves Ctrl-C, which goes to all processes of a terminal, to the node, and keeps libraries off its log."""
+    """Leaves Ctrl-C, which goes to all processes of a terminal, to the node, and keeps libraries off its log.
+
+    Ends with the node, however that ends: workers of a killed one would keep their models in memory for ever.
+    """
     from cli.main import LIBRARIES
 
+    threading.Thread(target=_end_with_the_node, name="end-with-the-node", daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if not verbose:  # what they warn of quotes values of the images
         logging.captureWarnings(True)
         for library in LIBRARIES:
             logging.getLogger(library).addHandler(logging.NullHandler())
+
+
+def _end_with_the_node() -> None:
+    node = parent_process()
+    assert node is not None
+    node.join()
+    os._exit(1)  # nothing is to be tidied up: the job is queued in the journal
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import subprocess
+import sys
 import time
 import urllib.request
 from datetime import UTC, datetime
@@ -227,6 +228,27 @@ def test_a_worker_that_is_killed_is_a_failure_for_now_and_the_next_job_gets_anot
         with pytest.raises(JobFailed) as caught:
             workers.run(request_for(tmp_path))
         assert not caught.value.temporary
+
+
+KILLED = """
+import os, signal
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from cli.serve_jobs import _prepare_worker
+
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(2, get_context("spawn"), initializer=_prepare_worker, initargs=(False,))
+    pool.submit(os.getpid).result()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_workers_end_with_a_node_that_is_killed(tmp_path: Path) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    # Whoever holds its end of the pipe keeps this from returning.
+    ended = subprocess.run([sys.executable, tmp_path / "killed.py"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                           timeout=4 * PATIENCE_S)  # fmt: skip
+    assert ended.returncode == -signal.SIGKILL
 
 
 def test_workers_that_are_closed_start_no_process(tmp_path: Path) -> None:
