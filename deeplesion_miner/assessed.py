@@ -15,7 +15,7 @@ from deeplesion_miner.lymph_nodes import is_lymph_node
 from deeplesion_miner.organs import organ_of
 from deeplesion_miner.overall import NonTargetResponse, Overall, Standing, non_target_response, overall
 from deeplesion_miner.response import Assessment, Target, assess
-from deeplesion_miner.same_lesion import Day, When, lesion_names, measured
+from deeplesion_miner.same_lesion import Day, When, measured
 from deeplesion_miner.targets import NORMAL_NODE, BaselineLesion, choose_targets
 from deeplesion_miner.types import Kept
 
@@ -113,9 +113,11 @@ class Assessed:
         return overall(response, self.non_target_response, has_new_lesion)
 
 
-def assessed(days: Sequence[Day]) -> Assessed:
-    """The last of a reader's days against those before it; two or more, the first is the baseline."""
-    names = lesion_names(days)
+def assessed(days: Sequence[Day], names: Sequence[Mapping[str, str]]) -> Assessed:
+    """The last of a reader's days against those before it; two or more, the first is the baseline.
+
+    `names` are those of `deeplesion_miner.same_lesion.lesion_names`, day by day.
+    """
     marks = [measured(day, of_day) for day, of_day in zip(days, names, strict=True)]
     nodes = {name for found in marks for name, one in found.items() if is_lymph_node(one.bookmark)}
     sizes = [{name: size(one, name in nodes) for name, one in found.items()} for found in marks]

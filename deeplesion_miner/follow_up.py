@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from deeplesion_miner.assessed import Assessed, assessed
 from deeplesion_miner.follow_up_words import candidate_note, response_basis, response_notes
 from deeplesion_miner.results import ObjectRef, Prior, ReportedLesion, Result, coded
-from deeplesion_miner.same_lesion import Day, TimedStudy, by_day, same_lesions
+from deeplesion_miner.same_lesion import Day, TimedStudy, by_day, lesion_names, same_lesions
 from deeplesion_miner.types import Bookmark
 
 
@@ -72,9 +72,10 @@ def follow(studies: Iterable[TimedStudy]) -> FollowUp:
     responses: dict[tuple[str, str], Assessed] = {}
     for found in patients.values():
         days = by_day(found)
+        names = lesion_names(days)
         for number, day in enumerate(days[1:], start=1):
             priors.update(_priors(days[:number], day))
-            response = assessed(days[: number + 1])
+            response = assessed(days[: number + 1], names[: number + 1])
             responses.update(((study.study_instance_uid, study.reader), response) for study in day.studies)
     return FollowUp(priors, responses)
 

@@ -86,13 +86,16 @@ def lesion_names(days: Sequence[Day]) -> list[dict[str, str]]:
     """
     named: list[dict[str, str]] = []
     for day in days:
+        kept = day.kept()
         names: dict[str, str] = {}
         for before, known in zip(days, named, strict=False):  # the days before this one
+            if len(names) == len(kept):
+                break
             taken = set(names.values())
-            links = same_lesions(day.kept(), before.kept())
+            links = same_lesions(kept, before.kept())
             found = {key: known[other.bookmark.key] for key, other in links.items() if key not in names}
             names.update((key, name) for key, name in found.items() if name not in taken)
-        named.append(names | _first_names([one for one in day.kept() if one.bookmark.key not in names]))
+        named.append(names | _first_names([one for one in kept if one.bookmark.key not in names]))
     return named
 
 
