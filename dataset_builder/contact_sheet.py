@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from dataset_builder.draw import crop_around, draw_lesion
+from dataset_builder.draw import crop_around, cut, draw_on
 from dataset_builder.summary import evenly
 from deeplesion_miner.records import LesionRecord
 from deeplesion_miner.types import Box, Segment
@@ -25,11 +25,18 @@ INK = (225, 228, 232)
 
 ReadSlice: TypeAlias = Callable[[str], NDArray[np.int16]]
 """CT numbers of an image by its path below Images_png."""
+Crops: TypeAlias = Mapping[str, NDArray[np.int16]]
+"""CT numbers of the square around a lesion by its lesion_id: what sheet and report show of its key slice."""
 
 
 def chosen(lesions: Sequence[LesionRecord], limit: int) -> tuple[LesionRecord, ...]:
     """The lesions that are shown: all, or `limit` of them spread evenly over the table."""
     return tuple(lesions[position] for position in evenly(len(lesions), limit))
+
+
+def crops_of(lesions: Sequence[LesionRecord], read_slice: ReadSlice) -> Crops:
+    """The square around each lesion; every key slice is read once and let go."""
+    return {lesion.lesion_id: cut(read_slice(lesion.file_name), crop_around(Box(*lesion.box_px))) for lesion in lesions}
 
 
 def window_of(lesion: LesionRecord) -> tuple[float, float] | None:
@@ -51,7 +58,7 @@ def segments(lesion: LesionRecord) -> tuple[Segment, Segment | None]:
     return _segment(lesion.long_axis_px), short
 
 
-def contact_sheet(lesions: Sequence[LesionRecord], read_slice: ReadSlice) -> bytes:
+def contact_sheet(lesions: Sequence[LesionRecord], crops: Crops) -> bytes:
     """A PNG (RGB) with a tile for each lesion given: its crop, cross, box, file name and size."""
     columns = min(COLUMNS, max(1, len(lesions)))
     rows = max(1, -(-len(lesions) // columns))
@@ -63,7 +70,7 @@ def contact_sheet(lesions: Sequence[LesionRecord], read_slice: ReadSlice) -> byt
     for place, lesion in enumerate(lesions):
         row, column = divmod(place, columns)
         x, y = GAP_PX + column * step_x, GAP_PX + row * step_y
-        sheet.paste(tile(lesion, read_slice(lesion.file_name)), (x, y))
+        sheet.paste(tile(lesion, crops[lesion.lesion_id]), (x, y))
         pen.text((x + 2, y + TILE_PX + 1), lesion.file_name, INK, font)
         pen.text((x + 2, y + TILE_PX + FONT_PX + 3), caption(lesion), INK, font)
     file = io.BytesIO()
@@ -71,11 +78,13 @@ def contact_sheet(lesions: Sequence[LesionRecord], read_slice: ReadSlice) -> byt
     return file.getvalue()
 
 
-def tile(lesion: LesionRecord, hu: NDArray[np.int16]) -> Image.Image:
+def tile(lesion: LesionRecord, crop_hu: NDArray[np.int16]) -> Image.Image:
     """The square picture of one lesion."""
     box = Box(*lesion.box_px)
+    crop = crop_around(box)
     long_axis, short_axis = segments(lesion)
-    return draw_lesion(hu, long_axis, short_axis, box, window_of(lesion), crop=crop_around(box), width_px=TILE_PX)
+    corner = (crop.left, crop.top)
+    return draw_on(crop_hu, corner, long_axis, short_axis, box, window_of(lesion), width_px=TILE_PX)
 
 
 def _segment(axis: tuple[float, float, float, float]) -> Segment:

@@ -87,7 +87,23 @@ def draw_lesion(
     `hu`: (rows, columns); axes and box in the core convention. `crop` None shows the whole slice.
     """
     left, top = (crop.left, crop.top) if crop else (0, 0)
-    piece = windowed(cut(hu, crop) if crop else hu, window_hu)
+    piece = cut(hu, crop) if crop else hu
+    return draw_on(piece, (left, top), long_axis, short_axis, box, window_hu, width_px=width_px)
+
+
+def draw_on(
+    piece_hu: NDArray[np.int16],
+    corner: tuple[int, int],
+    long_axis: Segment,
+    short_axis: Segment | None,
+    box: Box | None,
+    window_hu: tuple[float, float] | None = None,
+    *,
+    width_px: int,
+) -> Image.Image:
+    """The same on a piece that is cut out already; `corner` is the (column, row) of its first pixel in the slice."""
+    left, top = corner
+    piece = windowed(piece_hu, window_hu)
     scale = width_px / piece.shape[1]
     size = (width_px, max(1, round(piece.shape[0] * scale)))
     resized = Image.fromarray(piece).resize(size, Image.Resampling.BICUBIC)

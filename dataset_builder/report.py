@@ -19,8 +19,8 @@ from PIL import Image
 
 from dataset_builder import summary
 from dataset_builder.charts import histogram, share_bar
-from dataset_builder.contact_sheet import ReadSlice, caption, segments, window_of
-from dataset_builder.draw import crop_around, cut, windowed
+from dataset_builder.contact_sheet import Crops, caption, segments, window_of
+from dataset_builder.draw import crop_around, windowed
 from dataset_builder.tables import Tables
 from deeplesion_miner.reasons import reasons
 from deeplesion_miner.records import LesionRecord
@@ -31,7 +31,7 @@ LARGEST_PREVIEW_PX = 160
 STYLE = "report.css"
 
 
-def report(tables: Tables, shown: Sequence[LesionRecord], read_slice: ReadSlice, title: str) -> bytes:
+def report(tables: Tables, shown: Sequence[LesionRecord], crops: Crops, title: str) -> bytes:
     """The page; `shown` are the lesions of the contact sheet."""
     sections = (
         _head(tables, title),
@@ -39,7 +39,7 @@ def report(tables: Tables, shown: Sequence[LesionRecord], read_slice: ReadSlice,
         _section("Flags", _flags(tables)),
         _section("Sizes and images", _measures(tables)),
         _section("Who and what", _breakdowns(tables)),
-        _section("The lesions", _contact_sheet(tables, shown, read_slice)),
+        _section("The lesions", _contact_sheet(tables, shown, crops)),
     )
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
@@ -165,18 +165,18 @@ def _breakdowns(tables: Tables) -> str:
     return f'<div class="blocks">{"".join(blocks)}</div>'
 
 
-def _contact_sheet(tables: Tables, shown: Sequence[LesionRecord], read_slice: ReadSlice) -> str:
+def _contact_sheet(tables: Tables, shown: Sequence[LesionRecord], crops: Crops) -> str:
     count = len(tables.lesions)
     which = "All" if len(shown) == count else f"{len(shown):,} of {count:,}, evenly chosen,"
     legend = (
         f'<p class="legend">{which} key slices with <i class="long"></i> long axis, <i class="short"></i> short axis '
         'and <i class="box"></i> box, in the display window of the image.</p>'
     )
-    tiles = "".join(_tile(lesion, read_slice(lesion.file_name)) for lesion in shown)
+    tiles = "".join(_tile(lesion, crops[lesion.lesion_id]) for lesion in shown)
     return f'{legend}<div class="sheet">{tiles}</div>'
 
 
-def _tile(lesion: LesionRecord, hu: NDArray[np.int16]) -> str:
+def _tile(lesion: LesionRecord, crop_hu: NDArray[np.int16]) -> str:
     """A crop at its own pixels under lines in the image's own coordinates: the browser scales both alike."""
     box = Box(*lesion.box_px)
     crop = crop_around(box)
@@ -190,7 +190,7 @@ def _tile(lesion: LesionRecord, hu: NDArray[np.int16]) -> str:
         + ("" if short_axis is None else _line("short", short_axis))
         + _line("long", long_axis)
     )
-    picture = _picture(windowed(cut(hu, crop), window_of(lesion)))
+    picture = _picture(windowed(crop_hu, window_of(lesion)))
     flags = f"<small>{escape(', '.join(lesion.notes))}</small>" if lesion.notes else ""
     return (
         f'<figure><svg viewBox="{left} {top} {side} {side}"><image {frame} href="{picture}"/>{lines}</svg>'

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 import schemas
 from dataset_builder import layout, swap
 from dataset_builder.card import CardSettings, card
-from dataset_builder.contact_sheet import chosen, contact_sheet
+from dataset_builder.contact_sheet import chosen, contact_sheet, crops_of
 from dataset_builder.croissant import croissant
 from dataset_builder.dl_info import to_csv
 from dataset_builder.durable import link_or_copy, sync_folder, write_file
@@ -127,8 +127,9 @@ class DatasetWriter:
         def read_slice(file_name: str) -> NDArray[np.int16]:
             return read_png(build / layout.image_path(file_name))
 
-        yield layout.CONTACT_SHEET, contact_sheet(shown, read_slice), None
-        yield layout.REPORT, report(tables, shown, read_slice, self._settings.card.title), None
+        crops = crops_of(shown, read_slice)
+        yield layout.CONTACT_SHEET, contact_sheet(shown, crops), None
+        yield layout.REPORT, report(tables, shown, crops, self._settings.card.title), None
 
     def _is_in_place(self, manifest: bytes, files: Iterable[FileEntry]) -> bool:
         """True where the folder holds this very dataset already, every file of its right size."""

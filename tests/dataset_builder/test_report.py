@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from dataset_builder.card import CardSettings, card
-from dataset_builder.contact_sheet import COLUMNS, ReadSlice, chosen, contact_sheet
+from dataset_builder.contact_sheet import COLUMNS, ReadSlice, chosen, contact_sheet, crops_of
 from dataset_builder.croissant import croissant
 from dataset_builder.manifest import FileEntry
 from dataset_builder.report import report
@@ -59,7 +59,8 @@ class Page(HTMLParser):
 
 
 def page_of(tables: Tables, limit: int = 100, source: ReadSlice = read_slice, title: str = "Title") -> bytes:
-    return report(tables, chosen(tables.lesions, limit), source, title)
+    shown = chosen(tables.lesions, limit)
+    return report(tables, shown, crops_of(shown, source), title)
 
 
 def test_the_report_is_one_page_that_fetches_nothing_and_runs_nothing(tables: Tables) -> None:
@@ -113,12 +114,12 @@ def test_an_empty_dataset_has_a_report_a_card_and_a_sheet() -> None:
     nothing = Tables((), (), (), ())
     Page(page_of(nothing))
     assert b"0 lesions" in card(nothing, CardSettings())
-    with Image.open(io.BytesIO(contact_sheet((), read_slice))) as sheet:
+    with Image.open(io.BytesIO(contact_sheet((), {}))) as sheet:
         assert sheet.mode == "RGB"
 
 
 def test_the_contact_sheet_has_a_tile_for_each_lesion_with_its_cross(tables: Tables) -> None:
-    with Image.open(io.BytesIO(contact_sheet(tables.lesions * 2, read_slice))) as sheet:
+    with Image.open(io.BytesIO(contact_sheet(tables.lesions * 2, crops_of(tables.lesions, read_slice)))) as sheet:
         width, height = sheet.size
         pixels = np.asarray(sheet).astype(int)
     tiles = 10
@@ -131,7 +132,8 @@ def test_the_contact_sheet_has_a_tile_for_each_lesion_with_its_cross(tables: Tab
 
 def test_the_same_tables_give_the_same_pages(tables: Tables) -> None:
     assert page_of(tables) == page_of(tables)
-    assert contact_sheet(tables.lesions, read_slice) == contact_sheet(tables.lesions, read_slice)
+    crops = crops_of(tables.lesions, read_slice)
+    assert contact_sheet(tables.lesions, crops) == contact_sheet(tables.lesions, crops)
 
 
 def test_the_card_opens_with_the_hubs_header_and_explains_every_column(tables: Tables) -> None:
