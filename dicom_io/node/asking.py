@@ -13,7 +13,6 @@ from typing import Any
 from pynetdicom.association import Association
 from pynetdicom.pdu_primitives import A_RELEASE
 
-from dicom_io import association as associations
 from dicom_io import standstill
 from dicom_io.node.outgoing import lasts
 
@@ -23,7 +22,7 @@ _LOOK_S = 0.02
 def ask_in_between(association: Association, request: Any, context_id: int, within_s: float) -> Any | None:
     """The peer's answer to a DIMSE request; None where it does not answer in time, releases, or goes.
 
-    What comes instead of an answer ends the association, as it does in `dicom_io.association.ask`.
+    The association stays as it is: an answer that comes later is passed over, since its request had another number.
     """
     standstill.stand_still(association)
     try:
@@ -42,11 +41,9 @@ def ask_in_between(association: Association, request: Any, context_id: int, with
                 return message if message.is_valid_response else None
             association._serve_request(message, its_context_id)
             standstill.stand_still(association)  # a C-GET lets it go on
+        return None
     finally:
         standstill.go_on(association)
-    if not _is_leaving(association):
-        associations.drop(association)
-    return None
 
 
 def _is_leaving(association: Association) -> bool:

@@ -79,6 +79,8 @@ class Commitments:
         self._tls, self._log, self._metrics = tls, log, metrics
         self._lock = threading.Lock()
         self._asked_on: dict[tuple[str, str], Any] = {}
+        self._reports = 0
+        """Sent so far: the number of a report tells its answer from a late one to another."""
         self._telling: Any = None
         """The association over which a report goes out just now."""
         self._stopping = threading.Event()
@@ -205,8 +207,9 @@ class Commitments:
             if self._stopping.is_set():
                 raise ArchiveError("the node stops", peer=peer, operation="N-EVENT-REPORT", temporary=True)
             self._telling = association
+            self._reports += 1
         try:
-            _tell(association, information, event_type, peer, ask)
+            _tell(association, information, event_type, peer, ask, self._reports % 0xFFFF)
         finally:
             with self._lock:
                 self._telling = None
@@ -233,7 +236,7 @@ class Commitments:
         return information, SOME_FAILED if failed else ALL_COMMITTED
 
 
-def _tell(association: Association, information: Dataset, event_type: int, peer: str, ask: _Ask) -> None:
+def _tell(association: Association, information: Dataset, event_type: int, peer: str, ask: _Ask, number: int) -> None:
     """N-EVENT-REPORT; ArchiveError where the peer does not take it."""
     for context in association.accepted_contexts:
         if context.abstract_syntax == StorageCommitmentPushModel:
@@ -245,7 +248,7 @@ def _tell(association: Association, information: Dataset, event_type: int, peer:
     encoded = encode(information, syntax.is_implicit_VR, syntax.is_little_endian)
     assert encoded is not None
     report = N_EVENT_REPORT()
-    report.MessageID = 1
+    report.MessageID = number
     report.AffectedSOPClassUID = StorageCommitmentPushModel
     report.AffectedSOPInstanceUID = StorageCommitmentPushModelInstance
     report.EventTypeID = event_type
