@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -41,6 +42,51 @@ def run_mine(words: tuple[str | Path, ...], folder: Path, environment: dict[str,
         mine_command(*words), cwd=folder, env=clean_environment(**environment), capture_output=True, text=True
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a command is sent a signal: as soon as a file of its folder says so."""
+
+    number: signal.Signals
+    file: str
+    """Glob below the command's folder; its stderr is `STDERR`."""
+    text: str = ""
+    """Stands in the file."""
+    beyond_bytes: int = 0
+    """The file is longer than that."""
+
+
+STDERR = "stderr.txt"
+
+WATCHED = """
+import json, os, sys, threading, time
+from pathlib import Path
+moments = json.loads(sys.argv.pop(1))
+def has_come(file, text, beyond_bytes):
+    found = [path.read_bytes() for path in Path().glob(file)]
+    return any(len(content) > beyond_bytes and text.encode() in content for content in found)
+def watch():
+    for number, file, text, beyond_bytes in moments:
+        while not has_come(file, text, beyond_bytes):
+            time.sleep(0.005)
+        os.kill(os.getpid(), number)
+threading.Thread(target=watch, daemon=True).start()
+from cli.main import main
+main()
+"""
+"""`mine` that sends itself the signals: from outside they might come when all is done."""
+
+
+def interrupted(words: tuple[str | Path, ...], folder: Path, *moments: Moment) -> Answer:
+    """The command, sent a signal at each moment, one after the other."""
+    told = json.dumps([[int(one.number), one.file, one.text, one.beyond_bytes] for one in moments])
+    command = [sys.executable, "-c", WATCHED, told, *map(str, words)]
+    with (folder / STDERR).open("wb") as err:
+        done = subprocess.run(
+            command, cwd=folder, env=clean_environment(), stdout=subprocess.PIPE, stderr=err, text=True
+        )
+    return Answer(done.returncode, done.stdout, (folder / STDERR).read_text())
 
 
 @dataclass(frozen=True)

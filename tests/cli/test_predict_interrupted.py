@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_runs import Answer, clean_environment, mine_command
+from cli_runs import STDERR, Moment, interrupted
 
 from cli import config
 from cli.exits import Exit
@@ -30,6 +28,7 @@ from tests.models.reading_folders import lesion, series, write_mined
 
 AXIAL = SeriesPlan("axial", 2, "Abdomen 4.0", 512, 4.0, 32)
 STUDIES = 3
+KEY_SLICES = 6
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +43,8 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six patients with one key slice each, all in the training split."""
-    each = [series(lesion(patient, key=patient + 1)) for patient in range(1, 7)]
+    """Patients with one key slice each, all in the training split."""
+    each = [series(lesion(patient, key=patient + 1)) for patient in range(1, 1 + KEY_SLICES)]
     return write_mined(tmp_path_factory.mktemp("dataset") / "dataset", *each)
 
 
@@ -111,24 +110,7 @@ def test_a_run_that_was_stopped_again_and_again_gives_the_same_bytes_and_looks_a
     assert not unfinished_folder(out).exists()
 
 
-def started(folder: Path, *words: str | Path) -> subprocess.Popen[str]:
-    """`mine predict` as a process of its own, which has just written the first part."""
-    process = subprocess.Popen(
-        mine_command("predict", *words),
-        cwd=folder,
-        env=clean_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while process.poll() is None and not list((folder / "predictions.unfinished").glob("0*.json")):
-        time.sleep(0.005)
-    return process
-
-
-def ended(process: subprocess.Popen[str]) -> Answer:
-    out, err = process.communicate()
-    return Answer(process.returncode, out, err)
+FIRST_PART = "predictions.unfinished/0*.json"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
@@ -141,9 +123,7 @@ def test_a_stopped_or_killed_process_keeps_what_it_found_and_the_same_command_go
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     words = (untrained, studies, "--least-score", "0", "--most", "5", "--no-masks")
-    process = started(tmp_path, *words)
-    process.send_signal(number)
-    answer = ended(process)
+    answer = interrupted(("predict", *words), tmp_path, Moment(number, FIRST_PART))
     if number is signal.SIGKILL:
         assert answer.code == -number
         assert not (tmp_path / "predictions.parquet").exists()
@@ -194,21 +174,15 @@ def test_a_second_ctrl_c_ends_at_once_and_loses_nothing_that_was_written(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     # a hundred lesions on a slice take seconds to delineate
-    process = started(tmp_path, untrained, dataset, "--least-score", "0", "--most", "100")
-    done = Unfinished(tmp_path / "predictions.unfinished").looked
-    process.send_signal(signal.SIGINT)
-    assert process.stderr is not None
-    said = ""
-    while "finishing the current slice" not in said:
-        said += process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    answer = ended(process)
+    words = ("predict", untrained, dataset, "--least-score", "0", "--most", "100")
+    moments = (Moment(signal.SIGINT, FIRST_PART), Moment(signal.SIGINT, STDERR, "finishing the current slice"))
+    answer = interrupted(words, tmp_path, *moments)
     assert answer.code == Exit.INTERRUPTED
     assert "stopped after" not in answer.err
     assert not (tmp_path / "predictions.parquet").exists()
     left = Unfinished(tmp_path / "predictions.unfinished").looked
-    assert set(done) <= set(left)
-    assert all(len(left[name].detections) == len(one.detections) for name, one in done.items())
+    assert 0 < len(left) < KEY_SLICES
+    assert all(one.detections for one in left.values())
     monkeypatch.chdir(tmp_path)
     assert run(["predict", str(untrained), str(dataset), "--least-score", "0", "--most", "5"]) == Exit.USAGE
     assert "most was 100, not 5" in capsys.readouterr().err

@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cli_runs import Answer, Demo, Mine, clean_environment, run_mine
+from cli_runs import Answer, Demo, Mine, Moment, interrupted, run_mine
 
 RECIPE = """
 kind = "lesionnet"
@@ -31,44 +29,21 @@ def words(demo: Demo, *more: str) -> tuple[str | Path, ...]:
     return ("train", demo.dataset, "--recipe", recipe, "--with", "training.steps=30", "--json", *more)
 
 
-WATCHED = """
-import os, sys, threading, time
-from pathlib import Path
-journal, size, number = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-def watch():
-    while not (journal.exists() and journal.stat().st_size > size):
-        time.sleep(0.005)
-    os.kill(os.getpid(), number)
-threading.Thread(target=watch, daemon=True).start()
-sys.argv[1:] = sys.argv[4:]
-from cli.main import main
-main()
-"""
-"""`mine` that sends itself the signal: from outside it might come when all steps are done."""
-
-
-def interrupted(
-    folder: Path, command: tuple[str | Path, ...], number: signal.Signals, begun_before: bool = False
-) -> Answer:
-    """The command, sent a signal when its first step is in the journal, or a later one than was there."""
-    journal = folder / "model.training" / "metrics.jsonl"
-    size = journal.stat().st_size if begun_before else 0
-    watched = [sys.executable, "-c", WATCHED, str(journal), str(size), str(int(number)), *map(str, command)]
-    done = subprocess.run(watched, cwd=folder, env=clean_environment(), capture_output=True, text=True)
-    return Answer(done.returncode, done.stdout, done.stderr)
+JOURNAL = "model.training/metrics.jsonl"
 
 
 @pytest.fixture(scope="module")
 def stopped(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
     """A training that was stopped after its first steps; tests go on with it."""
     folder = tmp_path_factory.mktemp("train")
-    return folder, interrupted(folder, words(demo), signal.SIGINT)
+    return folder, interrupted(words(demo), folder, Moment(signal.SIGINT, JOURNAL))
 
 
 @pytest.fixture(scope="module")
 def finished(demo: Demo, stopped: tuple[Path, Answer]) -> tuple[Path, Answer]:
     """The same training, gone on with, killed, and gone on with again."""
-    killed = interrupted(stopped[0], words(demo), signal.SIGKILL, begun_before=True)
+    size = (stopped[0] / JOURNAL).stat().st_size
+    killed = interrupted(words(demo), stopped[0], Moment(signal.SIGKILL, JOURNAL, beyond_bytes=size))
     assert killed.code == -signal.SIGKILL
     return stopped[0], run_mine(words(demo), stopped[0], {})
 
