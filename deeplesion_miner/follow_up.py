@@ -82,10 +82,14 @@ def follow(studies: Iterable[TimedStudy]) -> FollowUp:
 
 def _priors(earlier: Sequence[Day], now: Day) -> dict[str, Prior]:
     found: dict[str, Prior] = {}
-    for before in earlier:  # the latest one last, so that it stands
-        for key, one in same_lesions(now.kept(), before.kept()).items():
+    kept = now.kept()
+    for before in reversed(earlier):
+        if len(found) == len(kept):
+            break
+        for key, one in same_lesions(kept, before.kept()).items():
             lesion = one.lesion
-            found[key] = Prior(before.study_date, lesion.long_axis_mm, lesion.short_axis_mm, _report(one.bookmark))
+            prior = Prior(before.study_date, lesion.long_axis_mm, lesion.short_axis_mm, _report(one.bookmark))
+            found.setdefault(key, prior)
     return found
 
 
