@@ -262,8 +262,8 @@ def test_a_request_that_is_reported_before_its_answer_has_gone_out_knows_its_ass
             node.port, [commitment.StorageCommitmentPushModel], evt_handlers=[commitment.handler(keep)]
         )
         assert ask_for_commitment(association, "9.1", ct_uid(1, 1)) == 0
-        until(lambda: reports or node.events("report_not_taken"))
-        association.release()
+        until(lambda: node.events("report_taken") or node.events("report_not_taken"))
+        association.release()  # not before its answer has gone out, which pynetdicom cannot send after a release
     assert [one.transaction_uid for one in reports] == ["9.1"]
 
 
