@@ -13,7 +13,7 @@ from cli.config import Configuration, Settings
 from cli.exits import Exit
 from cli.options import command as make_command
 from cli.output import Output, notice, plural
-from cli.study_options import study_options, study_query
+from cli.study_options import study_options, study_query, tell_absent
 
 if TYPE_CHECKING:
     from deeplesion_miner.studies import StudyListing, StudyQuery
@@ -33,13 +33,17 @@ def command(configuration: Configuration, output: Output, **query: Any) -> Exit:
     The list identifies patients: it is for the trusted side. An empty number of images means that the
     archive does not tell.
     """
-    rows = [row(listing) for listing in listings(configuration.settings, study_query(**query))]
+    asked = study_query(**query)
+    found = listings(configuration.settings, asked)
+    absent = asked.absent(listing.study for listing in found)
+    tell_absent(asked, absent)
+    rows = [row(listing) for listing in found]
     if not rows:
         notice("nothing matched: the archive lists no study with measurement series for this query")
         return Exit.NOTHING_MATCHED
     output.table("study", COLUMNS, rows)
     notice(f"{plural(len(rows), 'study')} with {plural(sum(row[4] for row in rows), 'measurement object')}")
-    return Exit.DONE
+    return Exit.PARTIAL if absent else Exit.DONE
 
 
 def listings(settings: Settings, query: StudyQuery) -> list[StudyListing]:

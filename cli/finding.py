@@ -82,6 +82,8 @@ class Finding:
     """Codes of reasons for which an image is broken, not merely unfit."""
     has_gaps: bool = False
     """Whether pictures of the dataset are absent or broken."""
+    absent: tuple[str, ...] = ()
+    """Studies that were asked for by UID and that the archive does not list."""
     away: ArchiveError | None = None
     """Why the archive stopped answering before all was looked at."""
 
@@ -266,7 +268,9 @@ def in_studies(
     finding = Finding("no CT series that a model may look at", broken=unreadable)
     with counting_files() as progress, ArchiveOpener(archive, progress) as opener, closing(opener.open()) as opened:
         try:
-            for series in study_volumes(opened, query, settings.rules, lambda name: run.known(name) is not None):
+            studies = tuple(opened.studies(query))
+            finding.absent = query.absent(studies)
+            for series in study_volumes(opened, studies, settings.rules, lambda name: run.known(name) is not None):
                 looked = run.known(series.name) or _in_series(predictor, series)
                 looked = finding.add(looked)
                 # what is broken may be whole when the run goes on

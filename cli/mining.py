@@ -10,6 +10,7 @@ from cli.config import Settings
 from cli.exits import Exit
 from cli.output import Output, notice, plural
 from cli.progress import Bar, counting_files, stopping_politely
+from cli.study_options import tell_absent
 from deeplesion_miner.errors import SumsDoNotHold
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def mine_and_build(
         sink = DatasetWriter(settings.run.out, stage, settings=wiring.writer_settings(settings, pseudonyms))
         number = ledger.start_run(command, archive.address or "\n".join(str(path.resolve()) for path in archive.paths))
         summary = _mine(settings, archive, query, ledger, stage)
+        tell_absent(query, summary.absent)
         if summary.stopped:
             done = summary.unchanged + summary.mined + summary.failed
             notice(f"interrupted after {done} of {summary.found} studies; run the same command again to go on")
@@ -62,7 +64,7 @@ def mine_and_build(
     paths = {"dataset": sink.folder, "report": report, "digest": built.digest}
     output.record("run", {"run": run, **values, **paths}, "\n".join(text))
     _tell_of_other_settings(values["studies_under_other_settings"])
-    return Exit.PARTIAL if funnel.is_partial(found) else Exit.DONE
+    return Exit.PARTIAL if funnel.is_partial(found) or summary.absent else Exit.DONE
 
 
 def _tell_of_other_settings(studies: int) -> None:

@@ -20,12 +20,13 @@ from cli.output import Output, notice, plural
 from cli.places import check_writable, keep_out_of_datasets
 from cli.progress import stopping_politely
 from cli.results import at_least, results_of
-from cli.study_options import study_options_until, study_query
+from cli.study_options import study_options_until, study_query, tell_absent
 from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
-    from cli.finding import Finding
+    from cli.finding import DatasetWork, Finding, Predictor
     from deeplesion_miner.detection import Detection
+    from deeplesion_miner.studies import StudyQuery
 
 EXAMPLE = """
 mine predict model dataset --split test --out predictions.parquet          # the key slices of a dataset
@@ -92,16 +93,10 @@ def command(
     series: FILE then holds what was found so far, and the same command goes on.
     """
     from cli import finding
-    from models.predictions_table import SUFFIX, write_predictions
-    from models.unfinished import begun
 
     emitting = Emitting.of(**{name: options.pop(name) for name in EMISSION})
-    query = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
-    if out.suffix != SUFFIX:
-        raise ConfigError(f"--out {out}: predictions are Parquet; name a file that ends in {SUFFIX}")
-    check_writable("--out", out.parent)
-    if pictures is not None:
-        check_writable("--pictures", pictures)
+    asked = study_query(**{name: options.pop(name) for name in ("date_from", "date_to", "patient", "studies")})
+    query = replace(asked, measured=False)
     if paths and address:
         raise ConfigError("name a dataset or files after the model, or an archive by --archive; not both")
     folder = dataset_among(paths)
@@ -113,14 +108,60 @@ def command(
         raise ConfigError(
             "what is found in a dataset goes home by `mine export PREDICTIONS --dataset FOLDER --to dicom`"
         )
-    if folder is None:
-        keep_out_of_datasets("--out", out)
-        if pictures is not None:
-            keep_out_of_datasets("--pictures", pictures / "01.png")
+    _check_places(out, pictures, is_dataset=folder is not None)
     predictor = finding.load(model, **options)
     settings = with_archive(configuration.settings, address)
-    query = replace(query, measured=False)
     work = None if folder is None else finding.DatasetWork.of(folder, splits, table, annotation)
+    found = _look(predictor, settings, paths, query, work, out, fresh)
+    tell_absent(query, found.absent)
+    if found.is_stopped:
+        again = "the same command without --fresh" if fresh else "the same command again"
+        so_far = f"; {out} holds what was found so far" if found.looked_at else ""
+        notice(f"stopped after {plural(found.looked_at, 'slice')}{so_far}; run {again} to go on")
+        return Exit.INTERRUPTED
+    if not found.looked_at:
+        notice(f"nothing matched: {found.nothing}")
+        finding.tell_left_out(found, output)
+        return Exit.PARTIAL if found.is_partial else Exit.NOTHING_MATCHED
+    if pictures is not None:
+        notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
+    _tell(found, out, output)
+    left_out = bool(emitting.kinds) and _emit(found, emit_score, emitting, settings, paths, output)
+    if found.away is not None:
+        raise found.away  # one line and the exit code of an archive that is away
+    is_partial = found.is_partial or found.left_out["not_finite"] or found.absent or left_out
+    return Exit.PARTIAL if is_partial else Exit.DONE
+
+
+def _check_places(out: Path, pictures: Path | None, *, is_dataset: bool) -> None:
+    """Refuses places that cannot be written, and those where what identifies patients would lie in a dataset."""
+    from models.predictions_table import SUFFIX
+
+    if out.suffix != SUFFIX:
+        raise ConfigError(f"--out {out}: predictions are Parquet; name a file that ends in {SUFFIX}")
+    check_writable("--out", out.parent)
+    if not is_dataset:
+        keep_out_of_datasets("--out", out)
+    if pictures is not None:
+        check_writable("--pictures", pictures)
+        if not is_dataset:
+            keep_out_of_datasets("--pictures", pictures / "01.png")
+
+
+def _look(
+    predictor: Predictor,
+    settings: Settings,
+    paths: tuple[Path, ...],
+    query: StudyQuery,
+    work: DatasetWork | None,
+    out: Path,
+    fresh: bool,
+) -> Finding:
+    """Looks at the dataset's work, or at studies, and writes what is found; goes on where an earlier run stopped."""
+    from cli import finding
+    from models.predictions_table import write_predictions
+    from models.unfinished import begun
+
     asked = finding.asked_of_studies(settings, paths, query) if work is None else work.asked
     unit = "series" if work is None else "slice"
     with begun(out, {**predictor.asked, **asked}, fresh=fresh) as parts:
@@ -137,22 +178,7 @@ def command(
             write_predictions(out, found.detections)
         if found.is_whole:
             parts.remove()
-    if found.is_stopped:
-        again = "the same command without --fresh" if fresh else "the same command again"
-        so_far = f"; {out} holds what was found so far" if found.looked_at else ""
-        notice(f"stopped after {plural(found.looked_at, 'slice')}{so_far}; run {again} to go on")
-        return Exit.INTERRUPTED
-    if not found.looked_at:
-        notice(f"nothing matched: {found.nothing}")
-        finding.tell_left_out(found, output)
-        return Exit.PARTIAL if found.is_partial else Exit.NOTHING_MATCHED
-    if pictures is not None:
-        notice(f"drew {plural(finding.draw(found, pictures), 'picture')} in {pictures}")
-    _tell(found, out, output)
-    left_out = bool(emitting.kinds) and _emit(found, emit_score, emitting, settings, paths, output)
-    if found.away is not None:
-        raise found.away  # one line and the exit code of an archive that is away
-    return Exit.PARTIAL if found.is_partial or found.left_out["not_finite"] or left_out else Exit.DONE
+    return found
 
 
 def _emit(

@@ -1,13 +1,14 @@
-"""Which studies: the options of `find` and `run`."""
+"""Which studies: the options of `find`, `run` and `predict`, and what to say of those that are not there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.options import DicomDate
+from cli.output import notice
 from deeplesion_miner.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -38,3 +39,12 @@ def study_query(date_from: str | None, date_to: str | None, patient: str, studie
     if date_from and date_to and date_to < date_from:
         raise ConfigError(f"--from {date_from} lies after --to {date_to}")
     return StudyQuery(date_from or "", date_to or "", patient, studies)
+
+
+def tell_absent(query: StudyQuery, absent: Sequence[str]) -> None:
+    """Names the studies that were asked for and are not listed, one line each."""
+    which = " with measurement series" if query.measured else ""
+    if query.date_from or query.date_to or query.patient_id:
+        which += " that matches the other options"
+    for uid in absent:
+        notice(f"study {uid}: the archive lists no such study{which}; check the UID and the archive")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from deeplesion_miner.volumes import AxialStack, LeftOut, axial_stacks
 if TYPE_CHECKING:
     from deeplesion_miner.ports import Archive
     from deeplesion_miner.rules import Rules
-    from deeplesion_miner.studies import StudyQuery, StudyRef
+    from deeplesion_miner.studies import StudyRef
     from deeplesion_miner.types import ImageRef
     from models.volume import Volume
 
@@ -43,13 +43,13 @@ class SeriesVolumes:
 
 
 def study_volumes(
-    archive: Archive, query: StudyQuery, rules: Rules, is_known: Callable[[str], bool] = lambda name: False
+    archive: Archive, studies: Iterable[StudyRef], rules: Rules, is_known: Callable[[str], bool] = lambda name: False
 ) -> Iterator[SeriesVolumes]:
-    """The volumes of each study that matches, series by series, as a study may be larger than the memory.
+    """The volumes of each study, series by series, as a study may be larger than the memory.
 
     Fetches CT series only, and of those whose name is known nothing. Raises ArchiveError where the archive is away.
     """
-    for study in archive.studies(query):
+    for study in studies:
         for series in archive.listing(study).series:
             # A series whose modality is not told may be CT: its headers decide.
             if series.modality in ("", "CT"):

@@ -43,6 +43,8 @@ class RunSummary:
     failed: int = 0
     stopped: bool = False
     set_aside: int = 0
+    absent: tuple[str, ...] = ()
+    """Studies that were asked for by UID and that the archive does not list."""
 
 
 def find(archive: Archive, query: StudyQuery) -> Iterator[StudyListing]:
@@ -67,7 +69,7 @@ def mine(
     with closing(open_archive()) as archive:
         studies = sorted(set(archive.studies(query)))
         progress.found(len(studies))
-        summary = RunSummary(found=len(studies))
+        summary = RunSummary(found=len(studies), absent=query.absent(studies))
         if settings.workers <= 1:
             results = (_mine_one(archive, ledger, stage, study, settings) for study in studies)
             summary = _follow(results, progress, should_stop, summary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from deeplesion_miner.types import Bookmark, ImageRef, Kept, Rejected, Source, Unreadable
@@ -17,6 +18,11 @@ class StudyQuery:
     study_instance_uids: tuple[str, ...] = ()
     measured: bool = True
     """Only studies with measurement series: what mining asks for. Models may look at any."""
+
+    def absent(self, listed: Iterable[StudyRef]) -> tuple[str, ...]:
+        """The studies that are asked for by UID and are not among those that the archive lists."""
+        there = {study.study_instance_uid for study in listed}
+        return tuple(uid for uid in dict.fromkeys(self.study_instance_uids) if uid not in there)
 
 
 @dataclass(frozen=True, order=True)

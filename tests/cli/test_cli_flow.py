@@ -17,6 +17,7 @@ import pytest
 from cli_runs import Demo, Mine, clean_environment, mine_command
 from PIL import Image
 
+from cli.exits import Exit
 from cli.main import run
 from dataset_builder.swap import held
 from dicom_io.testbed.embedded import EmbeddedArchive
@@ -53,6 +54,21 @@ def test_find_lists_studies_and_transfers_nothing(mine: Mine, archive: EmbeddedA
     assert {record["type"] for record in answer.records} == {"study"}
     assert all(record["measurement_objects"] >= 1 for record in answer.records)
     assert archive.sent == ()
+
+
+def test_a_study_that_is_not_listed_is_named(
+    mine: Mine, archive: EmbeddedArchive, tmp_path: Path
+) -> None:
+    known = mine("find", archive.address, "--json").records[0]["study_instance_uid"]
+    asked = ("--study", known, "--study", "1.2.3.4")
+    places = ("--out", tmp_path / "dataset", "--work", tmp_path / "work")
+    for answer in (mine("find", archive.address, *asked), mine("run", archive.address, *asked, *places)):
+        assert answer.code == Exit.PARTIAL
+        assert "study 1.2.3.4: the archive lists no such study with measurement series" in answer.err
+        assert f"study {known}: " not in answer.err
+    alone = mine("find", archive.address, "--study", "1.2.3.4")
+    assert alone.code == Exit.NOTHING_MATCHED
+    assert "study 1.2.3.4: " in alone.err
 
 
 def test_find_narrows_by_day_and_patient(mine: Mine, archive: EmbeddedArchive) -> None:

@@ -108,6 +108,20 @@ def test_what_was_found_before_the_archive_went_away_is_kept(tmp_path: Path) -> 
     assert all(hu.base is None for hu in found.pixels.values()), "views keep whole volumes in memory"
 
 
+def test_a_study_that_the_archive_does_not_list_is_named(
+    predicted: Predicted, untrained: Path, study: Path, tmp_path: Path
+) -> None:
+    with EmbeddedArchive(study) as archive:
+        asked = ("--archive", archive.address, "--work", tmp_path / "work", "--out", tmp_path / "p.parquet")
+        uid = archive.objects[0].keys["StudyInstanceUID"]
+        code, said = predicted(untrained, *asked, "--study", uid, "--study", "1.2.3.4")
+        assert code == Exit.PARTIAL
+        assert "study 1.2.3.4: the archive lists no such study; check the UID and the archive" in said
+        code, said = predicted(untrained, *asked, "--study", "1.2.3.4")
+        assert code == Exit.NOTHING_MATCHED
+        assert "study 1.2.3.4: " in said
+
+
 def test_a_study_of_which_every_image_is_broken_is_partial_and_says_so(
     predicted: Predicted, untrained: Path, study: Path, tmp_path: Path
 ) -> None:
