@@ -14,7 +14,7 @@ from deeplesion_miner.errors import ArchiveError, ConfigError
 from dicom_io import query as q
 from dicom_io.address import Address
 from dicom_io.association import Limits
-from dicom_io.content_digest import content_digest
+from dicom_io.content_digest import coerced, content_digest
 from dicom_io.link import Link
 from dicom_io.object_file import ObjectFile
 from dicom_io.proof import Placed
@@ -26,18 +26,28 @@ Fetch = Callable[[Placed], bytes | None]
 """An object's file as the archive has it; None where it does not give it. Raises `ArchiveError`."""
 
 
-def differs(fetch: Fetch, placed: Placed, own: ObjectFile) -> bool | None:
+def differs(fetch: Fetch, placed: Placed, own: ObjectFile, told: set[frozenset[str]] | None = None) -> bool | None:
     """Whether the archive's object says something else than ours; None where it cannot be fetched or read.
 
-    Raises `ArchiveError` where the archive is away.
+    What an archive may coerce makes no other object; what it coerced is warned of, once for the same attributes where
+    `told` remembers them. Raises `ArchiveError` where the archive is away.
     """
     try:
         theirs = fetch(placed)
         if theirs is None:
             return None
-        return content_digest(theirs, f"the archive's {placed.sop_instance_uid}") != content_digest(
-            own.file_bytes(), f"our {own.sop_instance_uid}"
-        )
+        name = f"the archive's {placed.sop_instance_uid}"
+        ours = own.file_bytes()
+        if content_digest(theirs, name) == content_digest(ours, f"our {own.sop_instance_uid}"):
+            return False
+        changed = coerced(theirs, ours, name)
+        if changed is None:
+            return True
+        if told is None or changed not in told:
+            logger.warning("%s is ours, but for what archives may change: %s", name, ", ".join(sorted(changed)))
+        if told is not None:
+            told.add(changed)
+        return False
     except ConfigError as error:
         logger.warning("%s", error)
     except ArchiveError as error:

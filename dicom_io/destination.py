@@ -78,7 +78,7 @@ def _web(destination: str, settings: WireSettings) -> Wire:
         tls_context=settings.tls_context,
         patience_s=settings.limits.idle_s,
     )
-    compared = None if settings.compare == "never" else partial(differs, WadoFetch(session))
+    compared = None if settings.compare == "never" else partial(differs, WadoFetch(session), told=set())
     return Wire(StowSender(session), QidoInquiry(session), differs=compared, must_compare=settings.compare == "always")
 
 
@@ -104,7 +104,7 @@ def _dimse(destination: str, settings: WireSettings, outbox: Outbox) -> Wire:
         if listener is not None:
             listener.close()
 
-    compared = None if fetch is None else partial(differs, fetch)
+    compared = None if fetch is None else partial(differs, fetch, told=set())
     return Wire(
         sender, FindInquiry(link), Committer(sender), differs=compared, must_compare=fetch is not None, on_close=close
     )

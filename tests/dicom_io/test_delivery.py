@@ -691,7 +691,7 @@ def test_a_real_archive_tells_whose_number_the_patients_is(target: Server, tmp_p
 
 
 @pytest.mark.servers
-def test_an_older_object_that_a_web_archive_silently_keeps_is_found_out(
+def test_an_older_object_that_a_web_archive_silently_keeps_is_found_out_and_one_that_is_only_coerced_is_ours(
     orthanc_web: Server, folder: Path, tmp_path: Path
 ) -> None:
     from little_objects import ct, write
@@ -699,8 +699,11 @@ def test_an_older_object_that_a_web_archive_silently_keeps_is_found_out(
     older, image = sr(1, 1), ct(1, 1)
     older.PatientID = image.PatientID = "P1"
     older.SeriesInstanceUID = f"{older.SeriesInstanceUID}.1"
-    older.StudyDescription = "another"
-    write(tmp_path / "older", older, image)
+    older.ContentSequence[0].TextValue = "something to see"
+    coerced = sr(1, 2)
+    coerced.PatientID, coerced.PatientName, coerced.StudyDescription = "P1", "Coerced^Name", "by the archive"
+    coerced.SeriesInstanceUID = f"{coerced.SeriesInstanceUID}.2"
+    write(tmp_path / "older", older, coerced, image)
     orthanc_web.send(tmp_path / "older")
     with Outbox.open(folder, QUICK) as outbox:
         outbox.put(RESULTS, orthanc_web.web)
