@@ -110,6 +110,45 @@ def test_without_pixels_everything_before_them_is_read() -> None:
     assert found.Rows == 4
 
 
+@pytest.mark.parametrize("syntax", SYNTAXES)
+@pytest.mark.parametrize("before_pixels", [8, part10.HEAD_BYTES - 400, part10.HEAD_BYTES, 2 * part10.HEAD_BYTES])
+def test_a_header_is_read_from_the_file_wherever_its_pixels_begin(
+    tmp_path: Path, syntax: UID, before_pixels: int
+) -> None:
+    ds = small_image()
+    ds.EncapsulatedDocument = bytes(before_pixels)
+    ds.PixelData = bytes(2 * part10.HEAD_BYTES)
+    path = tmp_path / "image.dcm"
+    path.write_bytes(encoded(ds, syntax))
+    found = part10.read(path, pixels=False)
+    assert found == pydicom.dcmread(path, stop_before_pixels=True)
+
+
+def test_a_report_longer_than_a_head_is_read_whole(tmp_path: Path) -> None:
+    ds = measured(*(group(*cross()) for _ in range(120)))
+    path = tmp_path / "report.dcm"
+    path.write_bytes(encoded(ds))
+    assert path.stat().st_size > part10.HEAD_BYTES
+    assert part10.read(path, pixels=False) == pydicom.dcmread(path)
+
+
+@pytest.mark.parametrize("syntax", SYNTAXES)
+def test_of_named_elements_only_these_are_kept_with_their_character_set(syntax: UID) -> None:
+    found = part10.read(encoded(small_image(), syntax), only={0x00100010, 0x0040A043})
+    assert isinstance(found, Dataset)
+    assert [element.keyword for element in found] == ["SpecificCharacterSet", "PatientName", "ConceptNameCodeSequence"]
+    assert found.PatientName == "Müller^Jörg"
+    assert found.ConceptNameCodeSequence[0].CodeValue == "x"
+
+
+def test_a_broken_sequence_that_nobody_asked_for_is_seen_all_the_same() -> None:
+    data = encoded(small_image())
+    broken = data.replace(b"\x08\x00\x00\x01SH\x02\x00", b"\x08\x00\x00\x01SH\xff\x7f")
+    assert broken != data
+    found = part10.read(broken, only={0x00100010})
+    assert isinstance(found, Unreadable)
+
+
 @pytest.mark.parametrize("syntax", list(ENCODINGS))
 def test_a_data_set_without_preamble_and_meta_is_read_and_its_syntax_found_out(syntax: UID) -> None:
     found = whole(bare(small_image(), syntax))
