@@ -139,14 +139,22 @@ def _limit_sending(event: Any, idle_s: float) -> None:
 
 
 def _send_one_message_at_a_time(association: Association) -> None:
-    """Answers to event reports come from another thread; fragments of two messages must not mix (PS3.8 annex E)."""
-    send, lock = association.dimse.send_msg, threading.Lock()
+    """Answers to event reports come from another thread; fragments of two messages must not mix (PS3.8 annex E).
+
+    Nor must one come after the release was asked for (PS3.8 7.2.2): pynetdicom would end in the middle of it.
+    """
+    send, send_release, lock = association.dimse.send_msg, association.acse.send_release, threading.Lock()
 
     def send_alone(primitive: Any, context_id: int) -> None:
         with lock:
-            send(primitive, context_id)
+            if not association._sent_release:
+                send(primitive, context_id)
 
-    association.dimse.send_msg = send_alone
+    def release_alone(is_response: bool = False) -> None:
+        with lock:
+            send_release(is_response)
+
+    association.dimse.send_msg, association.acse.send_release = send_alone, release_alone
 
 
 def _note_rejection(event: Any, rejections: list[A_ASSOCIATE_RJ]) -> None:
