@@ -35,6 +35,7 @@ from torch import Tensor, nn
 
 from models.detectors import inputs, lesionnet
 from models.detectors.decoding import decode
+from models.detectors.looking import look
 from models.detectors.seed_losses import losses
 from models.detectors.seed_network import SeedNetwork, found_boxes
 from models.detectors.seed_options import SeedOptions
@@ -55,6 +56,11 @@ SEEDS = {
 MODES = ("fp32", "fp32 channels_last", "bf16 autocast", "bf16 channels_last")
 DEFAULT = MODES[0]
 AS_SHIPPED = MODES[1]
+SHIPPED = {"fp32 as shipped": torch.float32, "bf16 as shipped": torch.bfloat16}
+"""The path of `mine predict`: normalisations worked into convolutions, heads where they are needed, all masks."""
+BARE = {"fp32 convolutions alone": torch.float32, "bf16 convolutions alone": torch.bfloat16}
+"""Nothing but the network's convolutions, all of its cells, with channels_last: what the processor can do."""
+SPEEDS = (*MODES, *SHIPPED, *BARE)
 GOAL = 40
 """Times that lesionnet S shall be cheaper than the seed."""
 SCORED_SLICES = 12
@@ -91,7 +97,8 @@ def main() -> None:
             for size in lesionnet.SIZES
         }
         figures["memory_mb"] = {
-            size: {mode: _run(asked, "memory", size=size, mode=mode)[0] for mode in MODES} for size in lesionnet.SIZES
+            size: {mode: _run(asked, "memory", size=size, mode=mode)[0] for mode in (*MODES, *SHIPPED)}
+            for size in lesionnet.SIZES
         }
         figures["memory_mb"]["nothing but torch"] = _run(asked, "memory")[0]
         _print_speed(figures["speed"], figures["memory_mb"])
@@ -152,8 +159,15 @@ def _slices(count: int, side_px: int) -> Tensor:
 
 def lesionnet_contender(size: str, mode: str, side_px: int) -> Contender:
     """A lesionnet of nine slices."""
-    model = _in_mode(lesionnet.build(size, inputs.channel_count(SLICES)), mode)
+    built = lesionnet.build(size, inputs.channel_count(SLICES))
     hu = _slices(SLICES, side_px)
+    if mode in SHIPPED:
+        ready = _channels_last(lesionnet.fused(built), SHIPPED[mode])
+        return Contender(ready, lambda: look(ready, hu[0], KEY))
+    if mode in BARE:
+        ready = _channels_last(lesionnet.fused(built), BARE[mode])
+        return Contender(ready, _convolutions_of(ready, inputs.channels_in(hu, KEY, BARE[mode])))
+    model = _in_mode(built, mode)
     return Contender(model, lambda: decode(judge(model, hu, mode)))
 
 
@@ -166,6 +180,23 @@ def judge(model: nn.Module, hu: Tensor, mode: str) -> lesionnet.Maps:
     with torch.autocast("cpu", torch.bfloat16, enabled=mode == "bf16 autocast"):
         maps = model(images.bfloat16() if mode == "bf16 channels_last" else images)
     return maps
+
+
+def _channels_last(model: lesionnet.Lesionnet, dtype: torch.dtype) -> lesionnet.Lesionnet:
+    model.to(dtype).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _convolutions_of(model: nn.Module, images: Tensor) -> Answer:
+    """Runs each convolution of a network on what it was given once."""
+    given: list[tuple[nn.Conv2d, Tensor]] = []
+    layers = [layer for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    hooks = [layer.register_forward_pre_hook(lambda one, seen: given.append((one, seen[0]))) for layer in layers]
+    with torch.inference_mode():
+        model(images)
+    for hook in hooks:
+        hook.remove()
+    return lambda: [layer(seen) for layer, seen in given]
 
 
 def seed_contender(options: SeedOptions, mode: str) -> Contender:
@@ -246,7 +277,7 @@ def counted(model: nn.Module) -> Iterator[list[int]]:
 
 def speed(asked: argparse.Namespace) -> dict[str, list[float]]:
     """CPU seconds an image of one size of lesionnet, in every number format."""
-    turns = {mode: lesionnet_contender(asked.size, mode, SIDE_PX).answer for mode in MODES}
+    turns = {mode: lesionnet_contender(asked.size, mode, SIDE_PX).answer for mode in SPEEDS}
     return _in_turns(turns, asked.rounds * 2)
 
 
@@ -309,11 +340,11 @@ def step(asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _in_turns(turns: dict[str, Answer], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each answer, round by round; one round before does not count."""
+    """CPU seconds of each answer, round by round, every other one backwards; one round before does not count."""
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     with torch.inference_mode():
         for number in range(rounds + 1):
-            for name, answer in turns.items():
+            for name, answer in list(turns.items())[:: 1 if number % 2 else -1]:
                 began = time.process_time()
                 answer()
                 if number:
@@ -373,14 +404,14 @@ def _print_speed(figures: dict[str, dict[str, list[dict[str, list[float]]]]], me
         "\n| lesionnet, 9 slices, 512 px | CPU ms | images/s | 2 processes | faster | peak MB |\n" + "| --- " * 6 + "|"
     )
     for size, runs in figures.items():
-        base = statistics.median(runs["1"][0][DEFAULT])
-        for mode in MODES:
-            one = statistics.median(runs["1"][0][mode])
+        base = runs["1"][0][DEFAULT]
+        for mode in SPEEDS:
+            times = runs["1"][0][mode]
+            one = statistics.median(times)
             both = sum(1 / statistics.median(process[mode]) for process in runs["2"])
-            print(
-                f"| {size}, {mode} | {one * 1000:.0f} | {1 / one:.1f} | {both:.1f} | {base / one:.2f} |"
-                f" {memory_mb[size][mode]:.0f} |"
-            )
+            faster = statistics.median(eager / this for eager, this in zip(base, times, strict=True))
+            held = f"{memory_mb[size][mode]:.0f}" if mode in memory_mb[size] else ""
+            print(f"| {size}, {mode} | {one * 1000:.1f} | {1 / one:.1f} | {both:.1f} | {faster:.2f} | {held} |")
     print(f"\na process with torch alone: {memory_mb['nothing but torch']:.0f} MB")
 
 
