@@ -40,12 +40,14 @@ def stopped(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path,
 
 
 @pytest.fixture(scope="module")
-def finished(demo: Demo, stopped: tuple[Path, Answer]) -> tuple[Path, Answer]:
-    """The same training, gone on with, killed, and gone on with again."""
-    size = (stopped[0] / JOURNAL).stat().st_size
-    killed = interrupted(words(demo), stopped[0], Moment(signal.SIGKILL, JOURNAL, beyond_bytes=size))
+def finished(demo: Demo, stopped: tuple[Path, Answer], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Answer]:
+    """The same training, gone on with elsewhere, killed, and gone on with again."""
+    folder = tmp_path_factory.mktemp("finished") / "train"
+    shutil.copytree(stopped[0], folder)
+    size = (folder / JOURNAL).stat().st_size
+    killed = interrupted(words(demo), folder, Moment(signal.SIGKILL, JOURNAL, beyond_bytes=size))
     assert killed.code == -signal.SIGKILL
-    return stopped[0], run_mine(words(demo), stopped[0], {})
+    return folder, run_mine(words(demo), folder, {})
 
 
 def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(stopped: tuple[Path, Answer]) -> None:
