@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from deeplesion_miner.errors import ConfigError
+from deeplesion_miner.redaction import shown_address
 from dicom_io.address import Address, ae_title
 from dicom_io.destination import checked
 from dicom_io.emit import KINDS
@@ -38,7 +39,6 @@ from dicom_io.emit.identity import CORRECTING
 from dicom_io.node.admission import Peer
 from dicom_io.node.overlap import shared_series
 from dicom_io.node.records import ReceivedSeries
-from dicom_io.web import printable
 
 
 @dataclass(frozen=True)
@@ -298,8 +298,7 @@ def _checked(key: str, value: str, read: Any) -> list[str]:
     try:
         read(value)
     except (ConfigError, ValueError) as error:
-        shown = printable(value) if "://" in value else value  # no password
-        return [f"{key} = {shown!r}: {error}"]
+        return [f"{key} = {shown_address(value)!r}: {error}"]
     return []
 
 

@@ -133,10 +133,11 @@ def test_a_mistake_is_named_with_its_table_its_key_and_what_is_expected(
     assert str(tmp_path / "rules.toml") in str(caught.value)
 
 
-def test_a_password_in_a_destination_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    secret = WHOLE.replace('destination = "PACS@10.0.0.5:104"', 'destination = "https://user:s3cret@pacs/web"')
+@pytest.mark.parametrize("destination", ["https://user:s3cret@pacs/web", "user:s3cret@pacs"])
+def test_a_password_in_a_destination_is_refused_and_not_repeated(tmp_path: Path, destination: str) -> None:
+    secret = WHOLE.replace('destination = "PACS@10.0.0.5:104"', f'destination = "{destination}"')
     assert secret != WHOLE
-    with pytest.raises(ConfigError, match="neither credentials") as caught:
+    with pytest.raises(ConfigError, match="destination") as caught:
         rules_of(tmp_path, secret)
     assert "s3cret" not in str(caught.value)
 
