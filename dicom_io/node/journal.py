@@ -183,12 +183,15 @@ class Journal(JournalFile):
         """The job that has waited longest, running from now on and one attempt older; None where none is due.
 
         Of a study one job runs at a time: the next one is to see what it reported, to name it where it corrects it.
+        And no job runs before an older one of its rule, which would correct it by what the study held before.
         """
         with self.transaction() as database:
             row = database.execute(
-                "SELECT number, study_instance_uid, rule, series, attempts + 1, made_s FROM job"
-                " WHERE state = 'queued' AND due_s <= ? AND study_instance_uid NOT IN"
-                " (SELECT study_instance_uid FROM job WHERE state = 'running') ORDER BY due_s, number LIMIT 1",
+                "SELECT number, study_instance_uid, rule, series, attempts + 1, made_s FROM job AS next"
+                " WHERE state = 'queued' AND due_s <= ? AND NOT EXISTS (SELECT 1 FROM job AS other"
+                " WHERE other.study_instance_uid = next.study_instance_uid AND (other.state = 'running'"
+                " OR (other.state = 'queued' AND other.rule = next.rule AND other.number < next.number)))"
+                " ORDER BY due_s, number LIMIT 1",
                 (now_s,),
             ).fetchone()
             if row is None:

@@ -98,6 +98,29 @@ def test_a_failed_job_waits_for_its_time_or_for_a_person(journal: Journal) -> No
     assert journal.failures() == [("1", "lesions", 2, "no such model")]
 
 
+def test_jobs_of_a_rule_run_in_the_order_of_a_study_s_images_also_where_an_older_one_is_to_be_tried_again(
+    journal: Journal,
+) -> None:
+    for number, rule in ((1, "lesions"), (2, "lesions"), (3, "other")):
+        journal.record_arrival(arrival(1, 1, series=number), 0.0, 100.0 + number)
+        (study,) = journal.studies_to_look_at(110.0)
+        series = [one.series_instance_uid for one in journal.series_of("1")]
+        journal.settle(study, "whole", "", [(rule, series, f"digest {number}")], 110.0)
+    older = journal.claim_job(110.0)
+    assert older is not None
+    journal.job_failed(older, "no memory", 140.0, now_s=110.0)
+    other = journal.claim_job(111.0)
+    assert other is not None
+    assert other.rule == "other"  # its reports are others
+    journal.job_done(other, 1, now_s=112.0)
+    assert journal.claim_job(139.0) is None  # the report of the older one would correct that of the newer one
+    for series_count in (1, 2):
+        job = journal.claim_job(140.0)
+        assert job is not None
+        assert len(job.series_instance_uids) == series_count
+        journal.job_done(job, 1, now_s=141.0)
+
+
 def test_open_studies_are_those_that_something_is_still_to_be_done_for(journal: Journal) -> None:
     for study in (1, 2, 3):
         journal.record_arrival(arrival(study, 1), 0.0, 100.0)
