@@ -115,9 +115,11 @@ def _compared(dataset: Dataset) -> list[BaseTag]:
 
 
 def _add(digest: _Hash, dataset: Dataset, decoded: bool = False) -> None:
-    for tag in _compared(dataset):
-        if not decoded or tag != _CHARACTER_SET:
-            _add_element(digest, dataset, tag, decoded)
+    tags = [tag for tag in _compared(dataset) if not decoded or tag != _CHARACTER_SET]
+    # Else an element could move into the item before it, or from a parent into its last child, unnoticed.
+    digest.update(len(tags).to_bytes(8, "big"))
+    for tag in tags:
+        _add_element(digest, dataset, tag, decoded)
 
 
 def _add_element(digest: _Hash, dataset: Dataset, tag: BaseTag, decoded: bool) -> None:

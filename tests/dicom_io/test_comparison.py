@@ -114,6 +114,24 @@ def private_within(dataset: Dataset) -> None:
     private(dataset.ContentSequence[0])
 
 
+def with_images_and_points(*, moved: str = "") -> Dataset:
+    """A report whose elements are the same and in the same order, two of them in other items where they moved."""
+    dataset = report()
+    content, image, other, child = dataset.ContentSequence[0], Dataset(), Dataset(), Dataset()
+    image.ReferencedFrameNumber, child.TextValue = 3, "x"
+    (image if moved == "between items" else other).ReferencedSegmentNumber = 5
+    (child if moved == "into a child" else content).GraphicData = [1.0, 2.0]
+    content.ReferencedImageSequence, content.ContentSequence = [image, other], [child]
+    return dataset
+
+
+@pytest.mark.parametrize("moved", ["between items", "into a child"])
+def test_what_moved_to_another_item_is_another_content(moved: str) -> None:
+    own, theirs = with_images_and_points(), with_images_and_points(moved=moved)
+    assert differs(lambda placed: encoded(own), place(own), ObjectFile.read(encoded(own))) is False
+    assert differs(lambda placed: encoded(theirs), place(own), ObjectFile.read(encoded(own))) is True
+
+
 @pytest.mark.parametrize("change", [another_word, another_patient, another_character, less, more, private_within])
 def test_another_content_is_another_object(change: Callable[[Dataset], None]) -> None:
     assert kept(change, report()) is True

@@ -27,15 +27,15 @@ from dicom_io.emit.source import SourceImages
 STUDY, SERIES, IMAGE, FRAME_OF_REFERENCE = "1.2.1", "1.2.2", "1.2.3", "1.2.9"
 SR_CLASS = "1.2.840.10008.5.1.4.1.1.88.33"
 SAID = {
-    ("dicom-sr", 1): "769aeacdf59b6aa9",
-    ("volume-sr", 1): "77811afc890d21b2",
-    ("dicom-seg", 1): "5667532cd49f67d6",
-    ("rtstruct", 1): "72be30d32f44675a",
-    ("gsps", 1): "fd1f2119b2da20a7",
-    ("kos", 1): "9535dcbcf7571d66",
+    ("dicom-sr", 1): "f36bd59b934ddd40",
+    ("volume-sr", 1): "e5c5368dfb896760",
+    ("dicom-seg", 1): "68ca50eb25ebd153",
+    ("rtstruct", 1): "17687039ac0cef6e",
+    ("gsps", 1): "2af632dc49323584",
+    ("kos", 1): "7d3cd1806ea524b6",
 }
 """First characters of the digest of what the objects say, by kind and layout."""
-FOLLOWED = {1: "f5bfd2188c41ff78"}
+FOLLOWED = {1: "d30549b6de5370e5"}
 """The same of a report that tells a follow-up, by the layout of `dicom-sr`."""
 WRITTEN_WITH = "0.28"
 """The edition of highdicom that made them: another one may say other things beside ours."""
