@@ -1,7 +1,7 @@
 """Storage commitment for others (PS3.4 annex J, Push Model): our word for what we answered with success.
 
-A request is in the journal before it is taken, and its report is sent until the peer takes it: to the address of the
-peer's rule over an association of our own, else on the association of the request while that lasts.
+A request is in the journal before it is taken. Its report is sent to the address of the peer's rule, over associations
+of our own until the peer takes it; else once on the association of the request, where that lasts.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class Commitments:
         except ArchiveError as error:
             if self._stopping.is_set():
                 return  # it was cut off, and is reported after a restart
-            again = error.temporary and request.attempts + 1 < ATTEMPTS
+            again = error.temporary and request.attempts + 1 < ATTEMPTS and bool(self._report_to(request.peer))
             pause_s = min(_FIRST_PAUSE_S * 2**request.attempts, _LONGEST_PAUSE_S)
             now_s = time.time()
             self._journal.commitment_failed(request, str(error), now_s + pause_s if again else None, now_s=now_s)

@@ -74,6 +74,8 @@ def test_a_peer_that_does_not_answer_a_report_in_time_keeps_its_association(
     monkeypatch.setattr("dicom_io.node.commitments._ANSWER_S", 0.1)
     with running(tmp_path) as node, a_report_that_is_not_answered_yet(node) as (association, _):
         until(lambda: node.events("report_not_taken"))
+        assert node.events("report_not_taken")[0]["again"] is False  # the peer asks again if it must know
+        assert node.node.journal.commitment_requests(1e12) == []
         assert store(association, ct(1, 1))[0] == 0
         assert association.send_c_echo().Status == 0
         association.release()
