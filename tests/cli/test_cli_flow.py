@@ -56,9 +56,7 @@ def test_find_lists_studies_and_transfers_nothing(mine: Mine, archive: EmbeddedA
     assert archive.sent == ()
 
 
-def test_a_study_that_is_not_listed_is_named(
-    mine: Mine, archive: EmbeddedArchive, tmp_path: Path
-) -> None:
+def test_a_study_that_is_not_listed_is_named(mine: Mine, archive: EmbeddedArchive, tmp_path: Path) -> None:
     known = mine("find", archive.address, "--json").records[0]["study_instance_uid"]
     asked = ("--study", known, "--study", "1.2.3.4")
     places = ("--out", tmp_path / "dataset", "--work", tmp_path / "work")
