@@ -142,7 +142,7 @@ class Delivery:
         """
         moved_s, pause_s, pending = self._stopwatch(), 0.5, self._outbox.pending(self._destination)
         while not self._stop():
-            moved = False
+            moved, looked_s = False, self._stopwatch()
             try:
                 moved = self.step()
                 self.tally.away = None
@@ -157,7 +157,8 @@ class Delivery:
                 continue
             if pending <= (0 if wait else self._outbox.awaiting(self._destination, now_s, AWAITED)):
                 break
-            if not wait and self._stopwatch() - moved_s >= self._pace.patience_s:
+            # By when it looked: what has become due since, in a long step or a standstill, is not waited for in vain.
+            if not wait and looked_s - moved_s >= self._pace.patience_s:
                 break
             self._sleep(self._until_due(now_s, pause_s))
             if self.tally.away is not None:
@@ -308,10 +309,11 @@ class Delivery:
     def _send_some(self, unanswered: dict[str, Parcel], files: Sequence[ObjectFile]) -> None:
         """Sends; what was answered is recorded, whatever ends it."""
         answered: list[tuple[Parcel, Happening]] = []
+        compares = self._wire.differs is not None
         try:
             for answer in self._wire.sender.send(files):
                 self._reached = True
-                answered.append((unanswered.pop(answer.sop_instance_uid), of_answer(answer)))
+                answered.append((unanswered.pop(answer.sop_instance_uid), of_answer(answer, compares=compares)))
         except ArchiveError as error:
             self._lost(list(unanswered.values()), str(error))
             raise

@@ -455,6 +455,16 @@ def test_an_archive_that_keeps_another_object_is_told_by_a_dead_letter(folder: P
     assert (found.state, found.reason) == (State.DEAD, "kept_another")
 
 
+@pytest.mark.parametrize(("differs", "state"), [(True, State.DEAD), (False, State.VERIFIED)])
+def test_what_the_archive_calls_a_duplicate_is_compared_with_ours_like_all_else(
+    folder: Path, differs: bool, state: State
+) -> None:
+    with an_archive(fates={FIRST: [0x0111] * 9}) as archive:
+        archive.there_before = {FIRST}
+        found = compared(folder, archive, [differs] * 9)
+    assert (found.state, found.reason) == (state, "kept_another" if differs else "")
+
+
 @pytest.mark.parametrize(("must_compare", "state"), [(True, State.DEAD), (False, State.VERIFIED)])
 def test_what_cannot_be_compared_counts_as_there_unless_it_must_be(
     folder: Path, must_compare: bool, state: State
@@ -484,6 +494,36 @@ def test_what_was_compared_before_the_archive_was_lost_need_not_be_compared_agai
 
 
 # --- a world that breaks ---
+
+
+class StandsStill(Delivery):
+    """A machine that stands still for an hour after the first step in which nothing moved."""
+
+    stood_s = 0.0
+
+    def step(self) -> bool:
+        moved = super().step()
+        if not moved:
+            self.stood_s = 3600.0
+        return moved
+
+
+def test_what_becomes_due_while_the_machine_stands_still_is_sent_before_patience_ends(folder: Path) -> None:
+    slow = replace(QUICK, first_pause_s=600.0, longest_pause_s=600.0, refusal_pause_s=600.0)
+    with an_archive(fates={FIRST: [0xA700]}) as archive, Outbox.open(folder, slow) as outbox:
+        destination = str(archive.address)
+        outbox.put(RESULTS, destination)
+        with closing(open_wire(destination, WireSettings(limits=Limits(idle_s=PATIENCE_S)), outbox)) as wire:
+            delivery = StandsStill(
+                outbox,
+                destination,
+                wire,
+                pace=PACE,
+                clock=lambda: time.time() + delivery.stood_s,
+                stopwatch=lambda: time.monotonic() + delivery.stood_s,
+            )
+            delivery.run()
+        assert {str(one.standing.state) for one in outbox.parcels()} == {"committed"}
 
 
 def test_an_archive_that_is_away_leaves_everything_queued_and_costs_no_attempt(folder: Path) -> None:
