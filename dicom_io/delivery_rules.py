@@ -296,9 +296,14 @@ def pause(policy: Policy, first_s: float, failures: int, key: str) -> float:
     return whole_s * (0.5 + int.from_bytes(digest[:4], "big") / 2**33)
 
 
-def of_answer(answer: StoreAnswer) -> Happening:
-    """What an archive's answer means for the object."""
+def of_answer(answer: StoreAnswer, *, compares: bool = False) -> Happening:
+    """What an archive's answer means for the object.
+
+    Where the sender `compares` what it finds there with ours, a duplicate is taken for sent, and so is looked at.
+    """
     event, reason = _ANSWERS[answer.verdict]
+    if compares and event is Event.ALREADY_THERE:
+        event = Event.STORED
     return Happening(event, reason, answer.text if reason else "")
 
 
