@@ -191,7 +191,9 @@ def _candidates(
 
 def _why_new(one: Kept, days: Sequence[Day]) -> str:
     """Why nothing ties the mark to a lesion of the days before its own, which is the last."""
-    label = one.bookmark.label
+    label, uid = one.bookmark.label, one.bookmark.tracking_uid
+    if uid and any(mark.bookmark.tracking_uid == uid for day in days[:-1] for mark in day.kept()):
+        return "uid_of_another"
     if not label:
         return "no_label"
     *before, now = (Counter(mark.bookmark.label for mark in day.kept())[label] for day in days)

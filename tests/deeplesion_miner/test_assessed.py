@@ -262,7 +262,7 @@ def test_the_baseline_decides_before_a_study_in_between_does() -> None:
         [Marked("a", 20), Marked("b", 50, tracking_uid="7")],
     )
     assert target_response(found) is Response.PARTIAL
-    assert [one.label for one in found.candidates] == ["b"]
+    assert [(one.label, one.reason) for one in found.candidates] == [("b", "uid_of_another")]
 
 
 def test_two_marks_of_one_tracking_uid_are_one_lesion() -> None:
