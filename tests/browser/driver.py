@@ -83,6 +83,12 @@ _IDLE = """(most) => new Promise(done => {
 _SHAPES = """() => [...document.querySelectorAll('.svg-layer line, .svg-layer path, .svg-layer polyline')].length"""
 
 
+_HYDRATED = (
+    "services.measurementService.getMeasurements().length + services.segmentationService.getSegmentations().length"
+)
+"""How much of reports and segmentations can be edited."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One editable measurement as the viewer holds it."""
@@ -133,13 +139,10 @@ class Viewer:
         if not self._comes_true(_ANSWERED, QUESTION_MS) or not yes.count():
             return ""
         question: str = self.page.locator("[data-cy=viewport-notification]").first.inner_text().splitlines()[0]
+        before = self.page.evaluate(_HYDRATED)
         yes.click()
         yes.wait_for(state="detached", timeout=QUESTION_MS)
-        self._comes_true(
-            "() => services.measurementService.getMeasurements().length"
-            " + services.segmentationService.getSegmentations().length",
-            QUESTION_MS / 4,
-        )
+        self._comes_true(f"{_HYDRATED} > {before}", QUESTION_MS / 4)
         self._settle(SETTLING_MS)
         return question
 
