@@ -22,7 +22,7 @@ from dicom_io.delivery_rules import AWAITED, Event, Happening, State, identity_r
 from dicom_io.object_file import ObjectFile
 from dicom_io.outbox import Outbox
 from dicom_io.outbox_rows import Parcel
-from dicom_io.proof import Inquiry
+from dicom_io.proof import Inquiry, QuestionRefused
 from dicom_io.store_status import StoreAnswer
 
 logger = logging.getLogger(__name__)
@@ -262,15 +262,19 @@ class Delivery:
         return [one for one, refusal in judged if not refusal[0]]
 
     def _not_there_yet(self, parcels: Sequence[Parcel]) -> list[Parcel]:
-        """Those that the archive does not have, of what may have gone out before; the others need no second sending."""
+        """Those that the archive does not have, of what may have gone out before; the others are not sent again now."""
         asked = [one for one in parcels if one.standing.maybe_there]
         listed = self._questions.listed(asked)
         there: list[tuple[Parcel, Happening]] = []
         try:
             for one in asked:
-                if one.sop_instance_uid not in listed or self._doubt(one) is not None:
+                if one.sop_instance_uid not in listed:
                     continue
-                there.append((one, of_listing(one.standing)))
+                doubt = self._doubt(one)
+                if doubt is None:
+                    there.append((one, of_listing(one.standing)))
+                elif doubt.event is Event.UNTOLD:
+                    there.append((one, doubt))
         finally:
             self._record(there)
         return [one for one in parcels if one.number not in {known.number for known, _ in there}]
@@ -391,7 +395,10 @@ class Delivery:
             self._record(happened)
 
     def _doubt(self, parcel: Parcel) -> Happening | None:
-        """Why an object that is listed does not count as there: it is another one, or cannot be compared with ours."""
+        """Why an object that is listed does not count as there: it is another one, or cannot be compared with ours.
+
+        Where the archive fails over it just now it is asked for again later, and the others need not wait.
+        """
         if self._wire.differs is None:
             return None
         try:
@@ -399,7 +406,10 @@ class Delivery:
         except OSError as error:
             logger.warning("%s", error)
             content = None
-        differs = None if content is None else self._wire.differs(parcel, _object_file(parcel, content))
+        try:
+            differs = None if content is None else self._wire.differs(parcel, _object_file(parcel, content))
+        except QuestionRefused as error:
+            return self._questions.untold(error)
         if differs:
             return Happening(Event.REFUSED, "kept_another")
         if differs is None and self._wire.must_compare:

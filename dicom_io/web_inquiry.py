@@ -96,7 +96,8 @@ class WadoFetch:
             return None
         if reply.status != 200:
             text = f"HTTP {reply.status} {reply.reason}".strip()
-            raise self._session.error("WADO-RS", text, temporary=reply.status >= 500)
+            peer = str(self._session.address)
+            raise QuestionRefused(text, peer=peer, operation="WADO-RS", temporary=reply.status >= 500)
         part = _first_part(reply.body, reply.content_type)
         if part is None:
             raise self._session.error("WADO-RS", f"the answer is {reply.content_type or 'untyped'}", temporary=False)

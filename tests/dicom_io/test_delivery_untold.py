@@ -175,3 +175,40 @@ def test_by_the_web_such_a_study_keeps_no_other_from_its_turn(outbox: Outbox, st
         outbox.put([*SECRETIVE, *OTHERS], server.url)
         deliver_others(outbox, server.url)
     assert {one.reason for one in the_secretive(outbox)} == {"study_untold"}
+
+
+@pytest.mark.parametrize("there_before", [False, True])
+def test_an_object_that_the_server_fails_to_give_for_comparison_keeps_no_other_from_its_turn(
+    outbox: Outbox, there_before: bool
+) -> None:
+    first, *others = OTHERS
+    outbox.policy = replace(SLOW, second_look_s=0.0)
+
+    def answer(request: Request) -> Answer:
+        if request.method == "POST":
+            came = [one.sop_instance_uid for one in OTHERS if one.encoded in request.body]
+            items = ", ".join(f'{{"00081155": {{"vr": "UI", "Value": ["{uid}"]}}}}' for uid in came)
+            return Answer(200, f'{{"00081199": {{"vr": "SQ", "Value": [{items}]}}}}'.encode())
+        if "/studies?" in request.path:
+            whose = f'"0020000D": {{"vr": "UI", "Value": ["{study_uid(9)}"]}}'
+            return Answer(200, f'[{{{whose}, "00100020": {{"vr": "LO", "Value": ["P1"]}}}}]'.encode())
+        given = [one for one in others if request.path.endswith(one.sop_instance_uid)]
+        if "/instances?" not in request.path:
+            return Answer(200, given[0].encoded, "application/dicom") if given else Answer(500)
+        rows = [f'{{"00080018": {{"vr": "UI", "Value": ["{one.sop_instance_uid}"]}}}}' for one in OTHERS]
+        return Answer(200, f"[{', '.join(rows)}]".encode())
+
+    with WebServer(answer) as server:
+        outbox.put(OTHERS, server.url)
+        if there_before:
+            parcels = outbox.claim(server.url, "send", 1.0, 99)
+            outbox.going_out(parcels)
+            outbox.release(parcels)
+        with closing(open_wire(server.url, WireSettings(), outbox)) as wire:
+            Delivery(outbox, server.url, wire, pace=replace(PACE, patience_s=1.0)).run()
+        sent = [request for request in server.requests if request.method == "POST"]
+    (kept, *proven) = outbox.parcels()
+    assert kept.sop_instance_uid == first.sop_instance_uid
+    assert {one.standing.state for one in proven} == {State.VERIFIED}
+    assert (kept.standing.state, kept.standing.reason) == (State.QUEUED if there_before else State.SENT, "study_untold")
+    assert len(sent) == (0 if there_before else 1), "what may be there is not sent again before that is known"
