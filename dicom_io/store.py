@@ -28,6 +28,8 @@ IMPLEMENTATION_VERSION_NAME = "DEEPLESION_MINER"
 
 _EXPLICIT_LONG = (b"OB",)
 _SUFFIX = ".dcm"
+_OURS = f"{'[0-9a-f]' * 64}{_SUFFIX}"
+"""Names of objects, as `glob` takes them; others put files beside ours."""
 
 
 class Outcome(StrEnum):
@@ -120,7 +122,7 @@ class ObjectStore:
         """
         digests = array("Q", sorted(_number(self._target(normal_uid(uid))) for uid in known))
         for folder in self._folder.glob("??"):
-            files = [file for file in folder.glob(f"??/*{_SUFFIX}") if not _is_among(digests, _number(file))]
+            files = [file for file in folder.glob(f"??/{_OURS}") if not _is_among(digests, _number(file))]
             uids = []
             for file in files:
                 with suppress(FileNotFoundError, struct.error):  # it was removed just now, or it is no file of ours

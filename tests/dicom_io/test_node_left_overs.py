@@ -116,6 +116,7 @@ def test_a_store_names_the_objects_that_are_none_of_the_known_and_old_enough(tmp
         store.put_encoded(f"1.2.{number}", "1.2", "1.2.840.10008.1.2.1", b"")
     (tmp_path / "00" / "00").mkdir(parents=True, exist_ok=True)
     (tmp_path / "00" / "00" / f"{'0' * 64}.dcm").write_bytes(b"no file of ours")
+    (tmp_path / "00" / "00" / f"._{'0' * 64}.dcm").write_bytes(b"what some file servers put beside a file")
     young = store.path("1.2.9")
     assert young is not None
     os.utime(young, (2e9, 2e9))
