@@ -26,7 +26,8 @@ from pydicom.uid import RLELossless
 
 import schemas
 from deeplesion_miner.errors import ConfigError
-from dicom_io.attributes import DECODING_ERRORS, quiet
+from dicom_io.attributes import quiet
+from dicom_io.pixels import CODEC_ERRORS
 
 _UNPADDED = frozenset({"AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR",
                        "UT"})  # fmt: skip
@@ -89,8 +90,9 @@ def _comparing(file_bytes: bytes, name: str) -> Iterator[Dataset]:
             if dataset.file_meta.TransferSyntaxUID == RLELossless:
                 dataset.decompress(generate_instance_uid=False)
             yield dataset
-    except DECODING_ERRORS as error:
-        raise ConfigError(f"{name}: its content cannot be compared: {type(error).__name__}: {error}") from error
+    except CODEC_ERRORS as error:
+        said = " ".join(str(error).split())
+        raise ConfigError(f"{name}: its content cannot be compared: {type(error).__name__}: {said}") from error
 
 
 def _element_digests(file_bytes: bytes, name: str) -> dict[BaseTag, bytes]:

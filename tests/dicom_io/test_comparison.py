@@ -12,7 +12,8 @@ from placed import place
 from pydicom import dcmread, dcmwrite
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.uid import ImplicitVRLittleEndian
+from pydicom.encaps import encapsulate
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 import schemas
 from dicom_io.attributes import quiet
@@ -153,6 +154,17 @@ def test_other_pixels_are_another_object() -> None:
 
     assert kept(inverted, ct(1, 1)) is True
     assert kept(described, ct(1, 1)) is False
+
+
+def test_an_archives_pixels_that_cannot_be_decoded_are_no_proof_of_a_difference(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    theirs = ct(1, 1)
+    theirs.compress(RLELossless, generate_instance_uid=False)
+    theirs.PixelData = encapsulate([b"no RLE header"])
+    theirs["PixelData"].is_undefined_length = True
+    assert differs(lambda placed: encoded(theirs), place(ct(1, 1)), ObjectFile.read(encoded(ct(1, 1)))) is None
+    assert "its content cannot be compared" in caplog.text
 
 
 def test_the_same_is_told_once_of_many_objects(caplog: pytest.LogCaptureFixture) -> None:
