@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import struct
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Self
 
 from pydicom.dataset import Dataset
-from pydicom.filereader import read_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from deeplesion_miner.errors import ConfigError
 from dicom_io.attributes import DECODING_ERRORS, quiet, text
+from dicom_io.structure import Encoding, after_meta, build
 
 _PREFIX_BYTES = 132
 _GROUP_LENGTH = b"\x02\x00\x00\x00UL\x04\x00"
 """Tag, VR and length of (0002,0000), with which file meta information begins (PS3.10 7.1)."""
 _META_START = _PREFIX_BYTES + len(_GROUP_LENGTH) + 4
 _LONGEST_META_BYTES = 1 << 16
+_META_GROUP = b"\x02\x00"
+_DEEPEST = 8
+"""Sequences in one another; file meta information has none."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,19 @@ class ObjectFile:
 
 
 def _meta(head: bytes, content: Path | bytes) -> Dataset:
+    """The file meta information; refused where it is not as long as it says, since the data set is what follows it."""
     end = _meta_end(head, content)
     try:
         with quiet():
-            return read_dataset(BytesIO(head[_META_START:end]), is_implicit_VR=False, is_little_endian=True)
+            found = build(head[:end], _PREFIX_BYTES, Encoding(implicit=False, little=True), after_meta, _DEEPEST)
+            deflated = text(found.dataset, "TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
     except DECODING_ERRORS as error:
-        raise ConfigError(f"{_named(content)}: its file meta information is broken: {error}") from error
+        raise ConfigError(
+            f"{_named(content)}: its file meta information is broken, or its length (0002,0000) wrong: {error}"
+        ) from error
+    if found.stopped or (head[end : end + 2] == _META_GROUP and not deflated):
+        raise ConfigError(f"{_named(content)}: its length of the file meta information (0002,0000) is wrong")
+    return found.dataset
 
 
 def _meta_end(head: bytes, content: Path | bytes) -> int:

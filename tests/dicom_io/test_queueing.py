@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import struct
 from collections.abc import Iterator
 from contextlib import closing
 from io import BytesIO
@@ -13,7 +14,13 @@ from little_objects import ct, sr
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
-from pydicom.uid import ImplicitVRLittleEndian, JPEG2000Lossless
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+)
 
 from deeplesion_miner.types import Unreadable
 from dicom_io.attributes import quiet
@@ -58,6 +65,30 @@ def test_an_object_whose_uid_no_message_can_hold_is_told_and_not_queued(keyword:
     assert isinstance(found, Unreadable)
     assert found.why == "bad_value"
     assert keyword in found.detail
+
+
+EXPLICIT, DEFLATED = ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian
+LAST = 0
+"""Stands for the length without the last element, ImplementationVersionName (0002,0013)."""
+
+
+@pytest.mark.parametrize(
+    ("syntax", "wrong_bytes"),
+    [*((EXPLICIT, one) for one in (LAST, -4, 8, 1_000_000)), *((DEFLATED, one) for one in (-4, 8, 1_000_000))],
+)
+def test_a_file_whose_data_set_begins_elsewhere_than_its_header_says_is_told_and_not_sent(
+    syntax: UID, wrong_bytes: int
+) -> None:
+    report = sr(1)
+    report.file_meta.TransferSyntaxUID = syntax
+    good = encoded(report)
+    (length,) = struct.unpack_from("<L", good, 140)
+    wrong_bytes = wrong_bytes or good.index(b"\x02\x00\x13\x00SH") - 144 - length
+    assert not isinstance(read_object(good, "a report"), Unreadable)
+    found = read_object(good[:140] + struct.pack("<L", length + wrong_bytes) + good[144:], "a report")
+    assert isinstance(found, Unreadable)
+    assert found.why == "not_dicom"
+    assert "(0002,0000)" in found.detail
 
 
 def test_a_file_that_cannot_be_read_is_told_and_the_others_are_queued(outbox: Outbox, tmp_path: Path) -> None:
