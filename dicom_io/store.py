@@ -115,8 +115,8 @@ class ObjectStore:
         for file in self._folder.glob(f"??/??/*{_SUFFIX}"):
             yield _stored_uid(file)
 
-    def others(self, known: Iterable[str], before_s: float) -> Iterator[list[str]]:
-        """UIDs of objects that are none of the `known` ones and were written before a time, a list for each folder.
+    def others(self, known: Iterable[str], since_s: float, before_s: float) -> Iterator[list[str]]:
+        """UIDs of objects that are none of the `known` ones and were written in a span of time, a list for each folder.
 
         A known one costs eight bytes of memory, and its file is not opened.
         """
@@ -126,7 +126,7 @@ class ObjectStore:
             uids = []
             for file in files:
                 with suppress(FileNotFoundError, struct.error):  # it was removed just now, or it is no file of ours
-                    if file.stat().st_mtime < before_s:
+                    if since_s <= file.stat().st_mtime < before_s:
                         uids.append(_stored_uid(file))
             yield uids
 

@@ -83,7 +83,7 @@ CREATE TABLE commitment (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX commitment_by_state ON commitment (state, due_s);
 
--- What must stay the same for the life of a journal, e.g. the key of the log's short names.
+-- What must stay the same for the life of a journal, e.g. the key of the log's short names, and when it began.
 CREATE TABLE bound (
   name  TEXT NOT NULL PRIMARY KEY,
   value BLOB NOT NULL

@@ -6,6 +6,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +35,8 @@ class JournalFile(DatabaseFile):
         self._held = _hold(folder / FILE_NAME)
         try:
             super().__init__(folder / FILE_NAME, KIND, JournalError)
+            self.began_s = float(self._bound("began", repr(time.time()).encode()))
+            """Unix seconds: what was received before, it knows nothing of."""
         except BaseException:
             self._let_go()
             raise
@@ -49,9 +52,13 @@ class JournalFile(DatabaseFile):
 
     def log_key(self) -> bytes:
         """The key of the log's short names, made at the first call."""
+        return self._bound("log key", secrets.token_bytes(_KEY_BYTES))
+
+    def _bound(self, name: str, first: bytes) -> bytes:
+        """What stays the same for the life of the journal: `first`, if nothing was there."""
         with self.transaction() as database:
-            database.execute("INSERT OR IGNORE INTO bound VALUES ('log key', ?)", (secrets.token_bytes(_KEY_BYTES),))
-            return bytes(database.execute("SELECT value FROM bound WHERE name = 'log key'").fetchone()[0])
+            database.execute("INSERT OR IGNORE INTO bound VALUES (?, ?)", (name, first))
+            return bytes(database.execute("SELECT value FROM bound WHERE name = ?", (name,)).fetchone()[0])
 
     @contextmanager
     def undisturbed(self) -> Iterator[None]:

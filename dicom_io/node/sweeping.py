@@ -16,9 +16,10 @@ from dicom_io.store import ObjectStore
 def sweep(journal: Journal, store: ObjectStore, before_s: float) -> Iterator[int]:
     """Looks at what was written before a time, folder by folder; yields how many files of each were removed.
 
-    What is just arriving is not taken away: it is looked up once more while nothing else changes the journal.
+    What is older than the journal stays: an earlier journal, lost since, may have answered for it. What is just
+    arriving is not taken away: it is looked up once more while nothing else changes the journal.
     """
-    for uids in store.others(journal.each_object_uid(), before_s):
+    for uids in store.others(journal.each_object_uid(), journal.began_s, before_s):
         yield sum(_is_removed(uid, journal, store) for uid in uids)
 
 

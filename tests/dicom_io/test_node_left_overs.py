@@ -96,6 +96,17 @@ def test_a_start_after_which_nothing_was_left_says_nothing(tmp_path: Path) -> No
             assert files(node) == {ct_uid(1, 1)}
 
 
+def test_what_a_lost_journal_answered_for_stays(tmp_path: Path) -> None:
+    with running(tmp_path) as node:
+        send_all(node.port, [ct(1, 1)])
+    for file in (tmp_path / "node").glob("node.sqlite*"):
+        file.unlink()
+    with running(tmp_path) as node:
+        until(lambda: node.node._studies.is_swept)
+        assert files(node) == {ct_uid(1, 1)}
+        assert node.events("left_overs_removed") == []
+
+
 def test_what_comes_while_left_overs_are_looked_for_stays(tmp_path: Path) -> None:
     """The journal is asked once more about each file: an object may have come again since it was listed."""
     rules = NodeRules((PeerRule("SENDER", quiet_s=3600.0),))
@@ -120,6 +131,9 @@ def test_a_store_names_the_objects_that_are_none_of_the_known_and_old_enough(tmp
     young = store.path("1.2.9")
     assert young is not None
     os.utime(young, (2e9, 2e9))
-    known = [f"1.2.{number}" for number in range(5, 50) if number != 9]
-    found = [uid for uids in store.others(known, 1.9e9) for uid in uids]
+    old = store.path("1.2.8")
+    assert old is not None
+    os.utime(old, (9e8, 9e8))
+    known = [f"1.2.{number}" for number in range(5, 50) if number not in (8, 9)]
+    found = [uid for uids in store.others(known, 1e9, 1.9e9) for uid in uids]
     assert sorted(found) == [f"1.2.{number}" for number in range(5)]
