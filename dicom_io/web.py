@@ -37,7 +37,10 @@ class WebAddress:
     def __post_init__(self) -> None:
         shown = f"DICOMweb address {printable(self.url)!a}"
         if "@" in self.url or "?" in self.url or "#" in self.url:
-            raise ConfigError(f"{shown}: neither credentials nor a query belong into it")
+            raise ConfigError(
+                f"{shown}: neither credentials nor a query belong into it; "
+                "credentials belong into the file that [send] credentials names, or into MINE_WEB_CREDENTIALS"
+            )
         if not self.url.isascii() or not self.url.isprintable() or " " in self.url:
             raise ConfigError(f"{shown}: only printable ASCII without spaces is allowed; write the rest as %XX")
         try:

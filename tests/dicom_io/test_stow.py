@@ -368,6 +368,11 @@ def test_an_address_that_cannot_be_is_refused_without_its_password(url: str) -> 
     assert "pw" not in str(caught.value)
 
 
+def test_who_writes_a_password_into_an_address_is_told_where_it_belongs() -> None:
+    with pytest.raises(ConfigError, match=r"\[send\] credentials.*MINE_WEB_CREDENTIALS"):
+        WebAddress("https://user:pw@pacs.example.org/x")
+
+
 def test_credentials_do_not_travel_unencrypted() -> None:
     with pytest.raises(ConfigError, match="unencrypted"):
         WebAddress("http://pacs.example.org/dicom-web", "Bearer x")
