@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
+from deeplesion_miner.results import OURSELVES
 from deeplesion_miner.rules import Rules
 from deeplesion_miner.types import Bookmark, Kept, Note, Point, Rejected, Segment, Source, Verdict
 
@@ -18,23 +20,32 @@ SAME_LENGTH_MM = 0.01
 
 Links = Mapping[str, str]
 """Bookmark key -> word of the vocabulary 'link'."""
+Restated = tuple[tuple[Kept, Kept], ...]
+"""What a reader drew, and the same lines in our own report of it."""
 
 
 def merge(verdicts: Iterable[Verdict], rules: Rules) -> tuple[Verdict, ...]:
     """The verdicts of one study, sorted by bookmark key, with superseded ones and copies rejected.
 
     In this order: documents replaced by a read document that names them as predecessor (whole, also what it
-    dropped), unless that one is rejected as an algorithm's; copies (the earliest stays); later edits by a writer
-    that names no predecessor (same image, one or more ends untouched; in the same series, or with the same label or
-    finding). Earlier reasons stay.
+    dropped), unless that one is rejected as an algorithm's, or is our own report of a reader's bookmarks, which
+    replaces those that it restates: what we left out, no reader dropped; copies (the earliest stays); later edits by
+    a writer that names no predecessor (same image, one or more ends untouched; in the same series, or with the same
+    label or finding), whether or not we restated them since. Earlier reasons stay, and flags of what we restated go on.
     """
     ordered = sorted(verdicts, key=lambda verdict: verdict.bookmark.key)
-    replaced, successors = _by_predecessor(ordered)
+    replaced, successors, restated = _by_predecessor(ordered, rules)
     survivors = [v for v in ordered if isinstance(v, Kept) and v.bookmark.key not in replaced]
     copies = _copies(survivors, rules)
     survivors = [kept for kept in survivors if kept.bookmark.key not in copies]
-    edited, edits = _edits(survivors, rules)
-    return tuple(_merged(v, {**edited, **replaced}, {**edits, **successors}, copies) for v in ordered)
+    edited, edits = _edits(survivors, [one for one, _ in restated], rules)
+    flags = {ours.bookmark.key: one.notes for one, ours in restated}
+    flagged = [_with_notes(verdict, flags.get(verdict.bookmark.key, ())) for verdict in ordered]
+    return tuple(_merged(v, {**edited, **replaced}, {**edits, **successors}, copies) for v in flagged)
+
+
+def _with_notes(verdict: Verdict, notes: tuple[Note, ...]) -> Verdict:
+    return replace(verdict, notes=verdict.notes + tuple(note for note in notes if note not in verdict.notes))
 
 
 def _merged(verdict: Verdict, superseded: Links, later: Links, copies: frozenset[str]) -> Verdict:
@@ -54,25 +65,45 @@ def _merged(verdict: Verdict, superseded: Links, later: Links, copies: frozenset
 # --- named predecessors ----------------------------------------------------------------------------------
 
 
-def _by_predecessor(verdicts: Sequence[Verdict]) -> tuple[Links, Links]:
-    """Bookmarks of replaced documents, and bookmarks of the documents that replace them."""
+def _by_predecessor(verdicts: Sequence[Verdict], rules: Rules) -> tuple[Links, Links, Restated]:
+    """Bookmarks that later documents replace, those that replace them, and those that we restated."""
     sources = {v.bookmark.source.sop_instance_uid: v.bookmark.source for v in verdicts}
     by_algorithm = {
         v.bookmark.source.sop_instance_uid for v in verdicts if isinstance(v, Rejected) and v.reason == "by_algorithm"
     }
+    ours = {uid for uid, source in sources.items() if source.writer == OURSELVES} - by_algorithm
     named = {uid: {p for p in source.predecessors if p in sources and p != uid} for uid, source in sources.items()}
     reached = {uid: _reachable(named, uid) for uid in sources}
-    # Of documents that name one another the newest is left; what a model says takes nothing from a reader.
+    by_readers = {uid: set() if uid in ours else before for uid, before in named.items()}
+
+    def is_later(uid: str, before: str) -> bool:
+        """Of documents that name one another the newest is left."""
+        return uid not in reached[before] or _age(sources[uid]) > _age(sources[before])
+
+    # What a model says takes nothing from a reader; of a reader's document we replace what we restate of it.
+    whole = {uid: reached[uid] & ours if uid in ours else _reachable(by_readers, uid) for uid in sources}
     replaces = {
-        uid: {p for p in before if uid not in reached[p] or _age(sources[uid]) > _age(sources[p])}
-        for uid, before in reached.items()
-        if uid not in by_algorithm
+        uid: {p for p in before if is_later(uid, p)} for uid, before in whole.items() if uid not in by_algorithm
     }
     replaced = {p for before in replaces.values() for p in before}
+    restated = _restated(verdicts, {uid: {p for p in reached[uid] - ours if is_later(uid, p)} for uid in ours}, rules)
     of_document = [(v.bookmark.key, v.bookmark.source.sop_instance_uid) for v in verdicts]
-    return (
-        {key: "predecessor" for key, uid in of_document if uid in replaced},
-        {key: "predecessor" for key, uid in of_document if replaces.get(uid)},
+    earlier = {key for key, uid in of_document if uid in replaced} | {one.bookmark.key for one, _ in restated}
+    later = {key for key, uid in of_document if replaces.get(uid)} | {own.bookmark.key for _, own in restated}
+    of_readers = tuple(pair for pair in restated if pair[0].bookmark.source.sop_instance_uid not in replaced)
+    return dict.fromkeys(earlier, "predecessor"), dict.fromkeys(later, "predecessor"), of_readers
+
+
+def _restated(verdicts: Sequence[Verdict], documents: Mapping[str, set[str]], rules: Rules) -> Restated:
+    """Bookmarks of earlier documents, each with one of a later document that has the same lines."""
+    kept = [verdict for verdict in verdicts if isinstance(verdict, Kept)]
+    return tuple(
+        (one, other)
+        for other in kept
+        for one in kept
+        if one.bookmark.source.sop_instance_uid in documents.get(other.bookmark.source.sop_instance_uid, ())
+        and _image(one) == _image(other)
+        and _same_lines(one, other, rules.duplicate_tolerance_px)
     )
 
 
@@ -142,14 +173,18 @@ def _same_end(one: Point, other: Point, tolerance_px: float) -> bool:
 # --- later edits without a predecessor -------------------------------------------------------------------
 
 
-def _edits(kept: Sequence[Kept], rules: Rules) -> tuple[Links, Links]:
-    """Earlier states with the link to their later one, and later states with the link to their earlier one."""
+def _edits(kept: Sequence[Kept], restated: Sequence[Kept], rules: Rules) -> tuple[Links, Links]:
+    """Earlier states with the link to their later one, and later states with the link to their earlier one.
+
+    A later state that we restated replaces what its reader had before, not our words for it.
+    """
     edited: dict[str, str] = {}
     edits: dict[str, str] = {}
-    for later in kept:
+    of_readers = [one for one in kept if one.bookmark.source.writer != OURSELVES]
+    for later, before in [*((one, kept) for one in kept), *((one, of_readers) for one in restated)]:
         if later.bookmark.source.writer != SAVES_WITHOUT_PREDECESSOR:
             continue
-        for earlier in kept:
+        for earlier in before:
             link = _link(earlier, later, rules)
             if link:
                 edited[earlier.bookmark.key] = min(link, edited.get(earlier.bookmark.key, link))

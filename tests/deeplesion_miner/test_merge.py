@@ -17,7 +17,7 @@ from deeplesion_miner import geometry
 from deeplesion_miner.filters import Rules, judge
 from deeplesion_miner.merge import merge
 from deeplesion_miner.reasons import message
-from deeplesion_miner.types import Axis, Code, ImageRef, Kept, Kind, Point, Segment, Verdict
+from deeplesion_miner.types import Axis, Code, ImageRef, Kept, Kind, Note, Point, Segment, Verdict
 
 RULES = Rules()
 CROSS = ((40.0, 50.0), (60.0, 50.0), (50.0, 44.0), (50.0, 56.0))
@@ -112,6 +112,47 @@ def test_documents_that_name_one_another_leave_the_newest() -> None:
     ]
     found = told(circle)
     assert [key for key, verdict in found.items() if verdict.startswith("kept")] == ["b#1"]
+
+
+def restated(points: Iterable[Point] = CROSS, *, item: str = "1", document: str = "ours") -> Verdict:
+    """Of our own report of what a reader drew in document 'a'."""
+    return mark(document, points, item=item, when="20260102", writer="deeplesion_miner", replaces=("a",))
+
+
+def test_our_report_of_a_readers_marks_replaces_those_that_it_restates_and_no_other() -> None:
+    left_out = mark("a", ELSEWHERE, item="2", when="20260101")
+    assert told([mark("a", when="20260101"), left_out, restated()]) == {
+        "a#1": "superseded predecessor",
+        "a#2": "kept",
+        "ours#1": "kept (predecessor)",
+    }
+
+
+def test_a_reader_who_saves_our_report_again_replaces_what_it_restated_and_never_saw_the_rest() -> None:
+    drawn = [mark("a", when="20260101"), mark("a", ELSEWHERE, item="2", when="20260101")]
+    drawn.append(mark("a", SHORT_HANDLE_MOVED, item="3", when="20260101"))
+    again = mark("b", LONG_HANDLE_MOVED, when="20260103", replaces=("ours",))
+    assert told([*drawn, restated(), restated(SHORT_HANDLE_MOVED, item="3"), again]) == {
+        "a#1": "superseded predecessor",
+        "a#2": "kept",
+        "a#3": "superseded predecessor",
+        "b#1": "kept (predecessor)",
+        "ours#1": "superseded predecessor",
+        "ours#3": "superseded predecessor",
+    }
+
+
+def test_what_is_known_of_a_mark_is_said_of_our_restatement_too() -> None:
+    drawn = replace(mark("a", when="20260101"), notes=(Note("default_short_axis", (("ratio", 0.67),)),))
+    again = mark("ours2", when="20260103", writer="deeplesion_miner", replaces=("ours",))
+    for verdicts in ([drawn, restated()], [drawn, restated(), again]):
+        (kept,) = (one for one in merge(verdicts, RULES) if isinstance(one, Kept))
+        assert [note.code for note in kept.notes] == ["default_short_axis", "later_edit"]
+
+
+def test_our_later_report_replaces_our_earlier_one_whole() -> None:
+    corrected = mark("ours2", LONG_HANDLE_MOVED, when="20260103", writer="deeplesion_miner", replaces=("ours",))
+    assert told([restated(), corrected]) == {"ours#1": "superseded predecessor", "ours2#1": "kept (predecessor)"}
 
 
 def test_earlier_reasons_stay() -> None:
@@ -221,6 +262,15 @@ def test_a_length_with_one_moved_end_is_a_later_edit_and_of_a_cross_it_is_not() 
     longer = edit(((40.0, 50.0), (66.0, 50.0)), kind=Kind.LENGTH)
     assert told([first(points=CROSS[:2], kind=Kind.LENGTH), longer])["a#1"] == "superseded later_edit"
     assert told([first(), longer])["a#1"] == "kept"
+
+
+def test_what_a_later_edit_replaced_stays_replaced_when_we_restate_the_edit() -> None:
+    ours = mark("ours", LONG_HANDLE_MOVED, when="20260102", writer="deeplesion_miner", replaces=("b",))
+    assert told([first(), edit(when="20260102.5"), ours]) == {
+        "a#1": "superseded later_edit",
+        "b#1": "superseded predecessor",
+        "ours#1": "kept (predecessor)",
+    }
 
 
 def test_a_chain_of_edits_leaves_the_last() -> None:
