@@ -25,7 +25,7 @@ MEANINGS = {
     Exit.DONE: "done",
     Exit.FAILED: "failed",
     Exit.USAGE: "usage or configuration",
-    Exit.PARTIAL: "partial: some studies failed or some objects could not be read, the rest is in",
+    Exit.PARTIAL: "partial: some studies failed or are not there, or some objects could not be read; the rest is in",
     Exit.NOTHING_MATCHED: "nothing matched",
     Exit.ARCHIVE_AWAY: "the archive is away or refuses; what was mined until then is kept",
     Exit.VERIFICATION_FAILED: "verification failed",

@@ -100,8 +100,9 @@ def _restated(verdicts: Sequence[Verdict], documents: Mapping[str, set[str]], ru
     return tuple(
         (one, other)
         for other in kept
+        if (before := documents.get(other.bookmark.source.sop_instance_uid))
         for one in kept
-        if one.bookmark.source.sop_instance_uid in documents.get(other.bookmark.source.sop_instance_uid, ())
+        if one.bookmark.source.sop_instance_uid in before
         and _image(one) == _image(other)
         and _same_lines(one, other, rules.duplicate_tolerance_px)
     )
